@@ -1,0 +1,72 @@
+"""The system's clock, with one timer thread for every wait in the process that no event loop takes care of."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading  # noqa: TID251 (the one timer thread lives here)
+import time  # noqa: TID251 (the one place that reads the system's clock)
+from collections.abc import Callable
+
+__all__ = ("SystemClock",)
+
+
+class SystemClock:
+    """Real time; its timers share one daemon thread, made by the first of them."""
+
+    time = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> _Entry:
+        """Run ``callback`` on the timer thread after ``delay`` seconds."""
+        return _timers.add(time.monotonic() + max(0.0, delay), callback)
+
+
+class _Entry:
+    """A callback with its due time; cancelling only forgets the callback, the heap drops the entry when it is due."""
+
+    __slots__ = ("callback", "due", "order")
+
+    def __init__(self, due: float, order: int, callback: Callable[[], None]) -> None:
+        self.due = due
+        self.order = order
+        self.callback: Callable[[], None] | None = callback
+
+    def __lt__(self, other: _Entry) -> bool:
+        return (self.due, self.order) < (other.due, other.order)
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class _Timers:
+    """A heap of entries and the thread that serves it."""
+
+    def __init__(self) -> None:
+        self._heap: list[_Entry] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+
+    def add(self, due: float, callback: Callable[[], None]) -> _Entry:
+        entry = _Entry(due, next(self._order), callback)
+        with self._changed:
+            heapq.heappush(self._heap, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="penstock-timers", daemon=True)
+                self._thread.start()
+            elif self._heap[0] is entry:
+                self._changed.notify()
+        return entry
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._heap or self._heap[0].due > time.monotonic():
+                    self._changed.wait(self._heap[0].due - time.monotonic() if self._heap else None)
+                callback = heapq.heappop(self._heap).callback
+            if callback is not None:
+                callback()
+
+
+_timers = _Timers()

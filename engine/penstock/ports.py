@@ -1,0 +1,200 @@
+"""What the engine needs from outside, as protocols, and the few plain records that cross those borders.
+
+Nothing here does anything. The engine's modules import this file and never a runner, a store or a history;
+those import this file and never the engine's modules that use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+from uuid import UUID
+
+__all__ = (
+    "Call",
+    "Clock",
+    "Event",
+    "LogLine",
+    "Outcome",
+    "Reference",
+    "Report",
+    "RunView",
+    "Runner",
+    "Sink",
+    "Timer",
+    "Work",
+)
+
+
+class RunView(Protocol):
+    """What a runner may know of the task run that a call belongs to."""
+
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def tags(self) -> frozenset[str]: ...
+    def describe(self) -> dict[str, Any]:
+        """The facts that `penstock.runtime` shows on a worker: plain, picklable, small."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What all calls of one task, or of one map, have in common; a remote runner ships it once per worker.
+
+    Attributes:
+        function: The user's function.
+        name: The task's name.
+        constants: Arguments by name that are the same for every call (the ``unmapped`` ones of a map).
+        timeout: Seconds that one attempt may take, or None.
+        log_prints: Whether ``print`` inside the function becomes a log line.
+        is_async: Whether calling the function gives a coroutine or an async generator.
+        is_generator: Whether calling the function gives a (sync or async) generator; its value is the list of items.
+        options: What a particular runner understands, for example ``{"resources": {"GPU": 1}}``.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    constants: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    timeout: float | None = None
+    log_prints: bool = False
+    is_async: bool = False
+    is_generator: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One attempt of one task run, as handed to a runner.
+
+    Attributes:
+        work: The function and what it shares with its siblings.
+        args: This call's positional arguments; futures in them have been replaced by values or references.
+        kwargs: This call's keyword arguments, likewise.
+        run: The task run; `RunView.id` and `attempt` together are the fencing token.
+        attempt: 1 for the first attempt of the run.
+        context: The context variables of whoever submitted the run, with the run itself set as the current one.
+    """
+
+    work: Work
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    run: RunView
+    attempt: int
+    context: Context
+
+
+@dataclass(slots=True, frozen=True)
+class LogLine:
+    """One log record made on a worker, on its way home."""
+
+    logger: str
+    level: int
+    message: str
+    created: float
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """What came of one attempt.
+
+    Exactly one of the first three says how it ended: `error` is the user's own exception (or `errors.TimedOut`, or
+    `errors.SerializationError`), `crash` says that the infrastructure failed, and with neither the attempt succeeded.
+
+    Attributes:
+        value: What the function returned, or a `Reference` to it when it stayed where it was made.
+        error: What the function raised.
+        crash: Why the attempt was lost.
+        started: When the function was entered, seconds since the epoch on the worker's clock; 0.0 if it never was.
+        ended: When the function was left, likewise.
+        worker: Who ran it, for people: ``"thread-3"``, ``"pid 4711 on host"``.
+        logs: Lines that have not been sent home before.
+        children: Records of the runs that ran inside this one on the worker, as `RunView.describe` made them.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    crash: BaseException | None = None
+    started: float = 0.0
+    ended: float = 0.0
+    worker: str = ""
+    logs: Sequence[LogLine] = ()
+    children: Sequence[Mapping[str, Any]] = ()
+
+
+Report: TypeAlias = Callable[[Call, Outcome], None]
+"""How a runner brings an outcome home: from any thread, exactly once for every call that it accepted."""
+
+
+@runtime_checkable
+class Reference(Protocol):
+    """A small, picklable handle to a value that lies elsewhere: a result store, a Dask future, a Ray object."""
+
+    @property
+    def size(self) -> int | None:
+        """The value's size in bytes, if known."""
+        ...
+
+    def load(self) -> Any:
+        """Bring the value here; may block."""
+        ...
+
+
+class Runner(Protocol):
+    """Where attempts execute. `penstock_runners.base.TaskRunner` states the rules and is what runners derive from."""
+
+    @property
+    def remote(self) -> bool: ...
+    @property
+    def batches(self) -> bool: ...
+    @property
+    def capacity(self) -> int: ...
+    def open(self, clock: Clock) -> None: ...
+    def submit(self, calls: Sequence[Call], report: Report) -> None: ...
+    def cancel(self, call: Call) -> bool: ...
+    def help(self, call: Call) -> bool: ...
+    def accepts(self, reference: Reference) -> bool: ...
+    def close(self, grace: float) -> None: ...
+    def duplicate(self) -> Runner: ...
+
+
+class Timer(Protocol):
+    """Something that will happen later."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time. The system's by default; a virtual one in tests."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some fixed point, never going back."""
+        ...
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        """Run ``callback`` after ``delay`` seconds, on a thread of the clock's; it must be short and never raise."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Event:
+    """One transition of one run."""
+
+    run: Any
+    sequence: int
+    state: Any
+
+
+class Sink(Protocol):
+    """Where events go: a log, a metrics system, the history."""
+
+    def emit(self, event: Event) -> None: ...
