@@ -1,0 +1,308 @@
+"""What travels between the driver and a worker, the same for every remote runner.
+
+Three things travel. The *work* (the function, the arguments that all its calls share, the options) is pickled once
+and named by the hash of its pickle; a worker that has it is never sent it again. A *batch* is a list of calls of one
+work, each pickled by itself, so that what is wrong with one is wrong with none of the others. An *outcome* is packed
+on the worker, value and error each by itself, for the same reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+import os
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from penstock.errors import SerializationError
+from penstock.ports import Call, LogLine, Outcome, Work
+from penstock_runners import pickling, variables
+from penstock_runners.failures import PackedError, pack_error, unpack_error
+from penstock_runners.pickling import Packet
+
+__all__ = (
+    "Attempt",
+    "Batch",
+    "PackedOutcome",
+    "PackedWork",
+    "Shelf",
+    "pack",
+    "pack_outcome",
+    "pack_work",
+    "unpack_attempt",
+    "unpack_outcome",
+    "unpack_work",
+)
+
+ORIGIN = f"{os.getpid()}:{uuid.uuid4().hex}"
+"""Names this process; a batch carries the driver's, so that a worker knows whether it is the driver itself."""
+
+
+class PackedWork(NamedTuple):
+    """A `Work` on its way, with the name that its content gives it."""
+
+    digest: str
+    packet: Packet
+
+
+class Batch(NamedTuple):
+    """Calls of one work on their way.
+
+    Attributes:
+        digest: Which work.
+        origin: The driver's `ORIGIN`.
+        log_level: What the driver's logger ``penstock`` lets through.
+        contexts: The context variables, each distinct set once.
+        items: For each call the index of its context, and its pickled arguments and facts.
+    """
+
+    digest: str
+    origin: str
+    log_level: int
+    contexts: list[Packet]
+    items: list[tuple[int, Packet]]
+
+
+class Attempt(NamedTuple):
+    """One call as the worker sees it.
+
+    Attributes:
+        work: The function and what it shares with its siblings.
+        args: Positional arguments.
+        kwargs: Keyword arguments, without the work's constants.
+        facts: What `RunView.describe` said of the run on the driver.
+        attempt: 1 for the first attempt of the run.
+        variables: The context variables that came along.
+    """
+
+    work: Work
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    attempt: int
+    variables: Mapping[variables.Name, Any]
+
+
+class PackedOutcome(NamedTuple):
+    """An `Outcome` on its way home."""
+
+    value: Packet | None
+    error: PackedError | None
+    started: float
+    ended: float
+    worker: str
+    logs: Sequence[LogLine]
+    children: Sequence[Mapping[str, Any]]
+
+
+class Shelf(OrderedDict[str, Any]):
+    """The works that a worker holds, by digest, the least recently used leaving first.
+
+    A driver that keeps a shelf of its own for a worker, and puts on it what it sends in the same order, knows what
+    lies on the worker's.
+    """
+
+    SIZE = 32
+
+    def take(self, digest: str) -> Any | None:
+        """The work, now the most recently used; None if it is not here."""
+        if digest not in self:
+            return None
+        self.move_to_end(digest)
+        return self[digest]
+
+    def put(self, digest: str, work: Any) -> None:
+        """Add a work, in place of the least recently used one if the shelf is full."""
+        self[digest] = work
+        if len(self) > self.SIZE:
+            self.popitem(last=False)
+
+
+# --- the work -----------------------------------------------------------------------------------------------------
+
+_packed: WeakKeyDictionary[Work, PackedWork] = WeakKeyDictionary()
+
+
+def pack_work(work: Work) -> PackedWork:
+    """Pickle a work, once in its life.
+
+    Raises:
+        SerializationError: If the function or a constant cannot be pickled.
+    """
+    packed = _packed.get(work)
+    if packed is None:
+        pickling.prepare(work.function)
+        try:
+            packet = pickling.dumps(work)
+        except Exception as error:
+            raise _refused_work(work) from error
+        packed = _packed[work] = PackedWork(_digest(packet), packet)
+    return packed
+
+
+def _digest(packet: Packet) -> str:
+    digest = hashlib.sha256(packet.head)
+    for buffer in packet.buffers:
+        digest.update(buffer)
+    return digest.hexdigest()
+
+
+def unpack_work(packed: PackedWork, shelf: Shelf) -> Work:
+    """Take a work from the shelf, or make it from its pickle and put it there."""
+    work: Work | None = shelf.take(packed.digest)
+    if work is None:
+        work = pickling.loads(packed.packet)
+        shelf.put(packed.digest, work)
+    return work
+
+
+# --- the calls ----------------------------------------------------------------------------------------------------
+
+
+def pack(calls: Sequence[Call], digest: str) -> tuple[Batch, list[Call], list[tuple[Call, SerializationError]]]:
+    """Pack calls of one work.
+
+    Returns:
+        The batch, its calls in the order of its items, and the calls that cannot travel, with the reason.
+    """
+    contexts = _Contexts()
+    items: list[tuple[int, Packet]] = []
+    kept: list[Call] = []
+    refused: list[tuple[Call, SerializationError]] = []
+    for call in calls:
+        content = (call.args, call.kwargs, call.run.describe(), call.attempt)
+        try:
+            packet = pickling.dumps(content)
+        except Exception as error:
+            refusal = _refused_call(call)
+            refusal.__cause__ = error
+            refused.append((call, refusal))
+            continue
+        items.append((contexts.index(call), packet))
+        kept.append(call)
+    level = logging.getLogger("penstock").getEffectiveLevel()
+    return Batch(digest, ORIGIN, level, contexts.packets, items), kept, refused
+
+
+class _Contexts:
+    """The distinct sets of context variables of a batch."""
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        self._known: dict[tuple[Any, ...], int] = {}
+        # Keeps the values alive, and with them their ids.
+        self._values: list[dict[variables.Name, Any]] = []
+
+    def index(self, call: Call) -> int:
+        found = dict(variables.travelling(call.context))
+        key = tuple((name, id(value)) for name, value in found.items())
+        if key not in self._known:
+            self._known[key] = len(self.packets)
+            self._values.append(found)
+            self.packets.append(_pack_variables(found))
+        return self._known[key]
+
+
+def _pack_variables(found: dict[variables.Name, Any]) -> Packet:
+    """Pickle the variables; those that cannot travel stay at home, like a request or an open session."""
+    try:
+        return pickling.dumps(found)
+    except Exception:
+        return pickling.dumps({name: value for name, value in found.items() if pickling.travels(value)})
+
+
+def unpack_attempt(work: Work, item: tuple[int, Packet], contexts: Sequence[Mapping[variables.Name, Any]]) -> Attempt:
+    """Make one call of a batch again.
+
+    Args:
+        work: The batch's work.
+        item: One of the batch's items.
+        contexts: The batch's contexts, unpickled.
+    """
+    index, packet = item
+    args, kwargs, facts, attempt = pickling.loads(packet)
+    return Attempt(work, args, kwargs, facts, attempt, contexts[index])
+
+
+# --- the outcomes -------------------------------------------------------------------------------------------------
+
+
+def pack_outcome(outcome: Outcome, task: str) -> PackedOutcome:
+    """Pack an outcome on the worker; a value that cannot travel becomes an error that says so."""
+    value, error = None, outcome.error
+    if error is None:
+        try:
+            value = pickling.dumps(outcome.value)
+        except Exception as reason:
+            error = SerializationError(
+                f"task {task!r} ran, but its result cannot be brought home from {outcome.worker}: "
+                f"{pickling.explain(outcome.value, 'result')}. Return plain data, or a path or key under which you stored it."
+            )
+            error.__cause__ = reason
+    packed = None if error is None else pack_error(error, outcome.worker)
+    logs, children = outcome.logs, outcome.children
+    return PackedOutcome(value, packed, outcome.started, outcome.ended, outcome.worker, logs, children)
+
+
+def unpack_outcome(packed: PackedOutcome, task: str) -> Outcome:
+    """Make the outcome again on the driver; a value that cannot be unpickled becomes an error that says so."""
+    value, error = None, None
+    if packed.error is not None:
+        error = unpack_error(packed.error)
+    elif packed.value is not None:
+        try:
+            value = pickling.loads(packed.value)
+        except Exception as reason:
+            error = SerializationError(
+                f"task {task!r} ran on {packed.worker}, but its result cannot be unpickled here: "
+                f"{type(reason).__name__}: {reason}"
+            )
+            error.__cause__ = reason
+    return Outcome(
+        value=value,
+        error=error,
+        started=packed.started,
+        ended=packed.ended,
+        worker=packed.worker,
+        logs=packed.logs,
+        children=packed.children,
+    )
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+def _refused_work(work: Work) -> SerializationError:
+    parts = [(name, value) for name, value in work.constants.items() if not pickling.travels(value)]
+    if parts:
+        name, value = parts[0]
+        what = f"argument {pickling.explain(value, name)}"
+    else:
+        what = f"function {pickling.explain(work.function, work.name)}"
+    return _refusal(work, what)
+
+
+def _refused_call(call: Call) -> SerializationError:
+    for name, value in _named_arguments(call):
+        if not pickling.travels(value):
+            return _refusal(call.work, f"argument {pickling.explain(value, name)}")
+    return _refusal(call.work, "the facts of its run: " + pickling.explain(call.run.describe(), "run"))
+
+
+def _refusal(work: Work, what: str) -> SerializationError:
+    return SerializationError(
+        f"task {work.name!r} was not sent to a worker: {what}. "
+        "Make the object inside the task, or pass what it is made from (a path, a URL, a configuration)."
+    )
+
+
+def _named_arguments(call: Call) -> list[tuple[str, Any]]:
+    try:
+        bound = inspect.signature(call.work.function).bind_partial(*call.args, **call.kwargs)
+    except (TypeError, ValueError):
+        return [*((f"args[{index}]", value) for index, value in enumerate(call.args)), *call.kwargs.items()]
+    return list(bound.arguments.items())
