@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading  # noqa: TID251 (the one timer thread lives here)
-import time  # noqa: TID251 (the one place that reads the system's clock)
 from collections.abc import Callable
+from time import monotonic, time  # noqa: TID251 (the one place that reads the system's clock)
 
 __all__ = ("SystemClock",)
 
@@ -14,12 +14,12 @@ __all__ = ("SystemClock",)
 class SystemClock:
     """Real time; its timers share one daemon thread, made by the first of them."""
 
-    time = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time)
+    monotonic = staticmethod(monotonic)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> _Entry:
         """Run ``callback`` on the timer thread after ``delay`` seconds."""
-        return _timers.add(time.monotonic() + max(0.0, delay), callback)
+        return _timers.add(monotonic() + max(0.0, delay), callback)
 
 
 class _Entry:
@@ -62,8 +62,8 @@ class _Timers:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                while not self._heap or self._heap[0].due > time.monotonic():
-                    self._changed.wait(self._heap[0].due - time.monotonic() if self._heap else None)
+                while not self._heap or self._heap[0].due > monotonic():
+                    self._changed.wait(self._heap[0].due - monotonic() if self._heap else None)
                 callback = heapq.heappop(self._heap).callback
             if callback is not None:
                 callback()

@@ -161,11 +161,13 @@ class CrashedRun(RunError):
     Args:
         message: What happened, where, and what to do next.
         reason: One word for programs: ``worker_lost``, ``out_of_memory``, ``signal``, ``exit``, ``scheduler_lost``, ...
+        entered: Whether the function may have been entered; if not, sending the call again repeats nothing.
     """
 
-    def __init__(self, message: str, reason: str = "crashed") -> None:
-        super().__init__(message, reason)
+    def __init__(self, message: str, reason: str = "crashed", entered: bool = True) -> None:
+        super().__init__(message, reason, entered)
         self.reason = reason
+        self.entered = entered
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -220,6 +222,14 @@ class UnhashableInput(ResultError, TypeError):
 
 class HistoryError(PenstockError):
     """The history could not do its work."""
+
+
+class Lost(BaseException):
+    """Between a host and the order of work: the runner lost the attempt; the cause is a `CrashedRun`."""
+
+    def __init__(self, crash: BaseException) -> None:
+        super().__init__(crash)
+        self.crash = crash
 
 
 class Cancelled(BaseException):

@@ -6,16 +6,17 @@ those import this file and never the engine's modules that use them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 __all__ = (
     "Call",
     "Clock",
     "Event",
+    "Host",
     "LogLine",
     "Outcome",
     "Reference",
@@ -26,6 +27,8 @@ __all__ = (
     "Timer",
     "Work",
 )
+
+T = TypeVar("T")
 
 
 class RunView(Protocol):
@@ -42,7 +45,7 @@ class RunView(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Work:
     """What all calls of one task, or of one map, have in common; a remote runner ships it once per worker.
 
@@ -131,18 +134,22 @@ Report: TypeAlias = Callable[[Call, Outcome], None]
 """How a runner brings an outcome home: from any thread, exactly once for every call that it accepted."""
 
 
-@runtime_checkable
-class Reference(Protocol):
-    """A small, picklable handle to a value that lies elsewhere: a result store, a Dask future, a Ray object."""
+class Reference:
+    """A small, picklable handle to a value that lies elsewhere: a result store, a Dask future, a Ray object.
+
+    A base class and not a protocol: every result of every task is asked whether it is one.
+    """
+
+    __slots__ = ()
 
     @property
     def size(self) -> int | None:
         """The value's size in bytes, if known."""
-        ...
+        raise NotImplementedError
 
     def load(self) -> Any:
         """Bring the value here; may block."""
-        ...
+        raise NotImplementedError
 
 
 class Runner(Protocol):
@@ -153,7 +160,11 @@ class Runner(Protocol):
     @property
     def batches(self) -> bool: ...
     @property
+    def ordered(self) -> bool: ...
+    @property
     def capacity(self) -> int: ...
+    @property
+    def is_open(self) -> bool: ...
     def open(self, clock: Clock) -> None: ...
     def submit(self, calls: Sequence[Call], report: Report) -> None: ...
     def cancel(self, call: Call) -> bool: ...
@@ -161,6 +172,32 @@ class Runner(Protocol):
     def accepts(self, reference: Reference) -> bool: ...
     def close(self, grace: float) -> None: ...
     def duplicate(self) -> Runner: ...
+
+
+class Host(Protocol):
+    """What drives the engine's coroutines: the only thing that the order of work awaits.
+
+    Attributes:
+        cancellations: The exceptions by which this world says that a run is cancelled.
+    """
+
+    cancellations: tuple[type[BaseException], ...]
+
+    async def perform(self, run: Any) -> Any:
+        """Execute the run's function once and give its value, or raise what it raised."""
+        ...
+
+    async def wait(self, signal: Any, timeout: float | None = None) -> bool:
+        """Wait for a signal; False if ``timeout`` seconds passed first."""
+        ...
+
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run somebody's coroutine to its end."""
+        ...
+
+    async def offload(self, function: Callable[[], T]) -> T:
+        """Call something that may take its time on disk or network, without holding up anybody else."""
+        ...
 
 
 class Timer(Protocol):

@@ -44,11 +44,13 @@ class TaskRunner(ABC):
     Attributes:
         remote: Whether calls leave this process. If so, arguments and values must be picklable, and async functions
             run on the worker; if not, the engine keeps async functions on an event loop and never submits them.
+        ordered: Whether what one run submits executes one after the other, in the order of submission.
         batches: Whether a submission costs enough for the engine to gather several calls into one.
     """
 
     remote: ClassVar[bool] = False
     batches: ClassVar[bool] = False
+    ordered: ClassVar[bool] = False
 
     _clock: Clock | None = None
 

@@ -1,0 +1,248 @@
+"""From a call of a flow or task to a run: which engine, which runner, which host."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (asks which loop runs in this thread)
+import threading  # noqa: TID251 (a synchronous flow that is started gets a thread)
+from collections.abc import Iterable
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from penstock.context import current_run, current_tags
+from penstock.engine import Engine, engine_in_use
+from penstock.futures import Future, post, wait_in_loop
+from penstock.hosts import asyncio as asyncio_host
+from penstock.hosts import callbacks, inline
+from penstock.inputs import find_inputs
+from penstock.logging import capture_prints, show_logs
+from penstock.loops import LOOP_THREAD
+from penstock.ports import Runner, Work
+from penstock.records import FlowRun, Run, TaskRun
+from penstock.run import execute, value_of
+from penstock.waiting import check_cancelled
+
+if TYPE_CHECKING:
+    from penstock.flows import Flow
+    from penstock.tasks import Task
+
+__all__ = ("call_flow", "call_task", "start_flow", "submit_task")
+
+
+def make_task_run(
+    task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Iterable[Any] | None
+) -> TaskRun:
+    """The record of a new task run, its inputs found; nothing has started."""
+    parent = current_run.get()
+    task.signature.check(args, kwargs)
+    run = TaskRun(task, args, kwargs, parent, parent.engine if parent is not None else engine_in_use())
+    if tags := current_tags.get() | task.tags:
+        run.tags = tags
+    run.is_async = task.is_async
+    run.inputs = find_inputs(args, kwargs)
+    if wait_for is not None:
+        run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
+    return run
+
+
+def call_task(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a task here, in place of the call."""
+    return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+    run = make_task_run(task, args, kwargs, wait_for)
+    return _run_here(run, return_state)
+
+
+def call_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a flow here, in place of the call."""
+    return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+    run = make_flow_run(flow, args, kwargs, engine_in_use(), wait_for)
+    run.return_states = return_state
+    return _run_here(run, return_state)
+
+
+def make_flow_run(
+    flow: Flow[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    engine: Engine,
+    wait_for: Iterable[Any] | None = None,
+) -> FlowRun:
+    """The record of a new flow run, its runner chosen and not yet opened; nothing has started."""
+    show_logs()
+    flow.signature.check(args, kwargs)
+    parent = current_run.get()
+    run = FlowRun(flow, args, kwargs, parent, engine)
+    run.tags = current_tags.get() | flow.tags
+    run.is_async = flow.is_async
+    run.outer_loop = asyncio._get_running_loop()
+    run.inputs = find_inputs(args, kwargs)
+    if wait_for is not None:
+        run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
+    run.runner, run.owns_runner = _runner_for(flow, engine)
+    run.home.live.add(run)
+    if run.prints_to_log:
+        capture_prints()
+    return run
+
+
+def _runner_for(flow: Flow[..., Any], engine: Engine) -> tuple[Runner, bool]:
+    """A flow's own runner is made anew for each run, like the peer's, unless it was handed over open."""
+    if flow.task_runner is None:
+        return _Lazy(engine), False  # type: ignore[return-value]
+    if flow.task_runner.is_open:
+        return flow.task_runner, False
+    return flow.task_runner.duplicate(), True
+
+
+class _Lazy:
+    """The engine's runner, which opens when it is first asked for anything; most flows never submit."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine.runner, name)
+
+
+def _run_here(run: Run, return_state: bool) -> Any:
+    if run.is_async:
+        return _run_coroutine_here(run, return_state)
+    check_cancelled(run.parent)
+    if run.definition.is_generator and not return_state:
+        run.streaming = True
+        return inline.stream(execute(run, inline.INLINE), partial(value_of, run))
+    inline.drive(execute(run, inline.INLINE))
+    return run.state if return_state else value_of(run)
+
+
+def _run_coroutine_here(run: Run, return_state: bool) -> Any:
+    """An awaitable for a coroutine's caller; for a synchronous run, the value itself.
+
+    A synchronous run cannot await, so its async tasks and flows run on the engine's loop thread while it waits.
+    """
+    if waits_for_coroutines(run.parent):
+        check_cancelled(run.parent)
+        LOOP_THREAD.run(execute(run, asyncio_host.ASYNCIO))
+        return run.state if return_state else value_of(run)
+    if run.definition.is_generator and not return_state:
+        run.streaming = True
+        return asyncio_host.stream(execute(run, asyncio_host.ASYNCIO), partial(value_of, run))
+    if isinstance(run, FlowRun) and run.parent is None and run.engine.on_caller_cancel != "cancel":
+        return _run_apart(run, return_state)
+    return _run_in_task(run, return_state)
+
+
+async def _run_in_task(run: Run, return_state: bool) -> Any:
+    await execute(run, asyncio_host.ASYNCIO)
+    return run.state if return_state else value_of(run)
+
+
+async def _run_apart(run: FlowRun, return_state: bool) -> Any:
+    """Run a flow in a task of its own, which the cancellation of the caller does not reach."""
+    future: Future[Any] = Future(run)
+    run.future = future
+    future.loop = asyncio.get_running_loop()
+    asyncio_host.start(run, future.loop)
+    try:
+        await wait_in_loop(future)
+    except asyncio.CancelledError:
+        if run.engine.on_caller_cancel == "shield":
+            await wait_in_loop(future)
+        raise
+    return run.state if return_state else value_of(run)
+
+
+def waits_for_coroutines(parent: Run | None) -> bool:
+    """Whether the caller is a synchronous run, called where it is, and not a coroutine inside a loop it started."""
+    if parent is None or parent.is_async:
+        return False
+    loop = asyncio._get_running_loop()
+    return loop is None or _loop_around(parent) is loop
+
+
+def _loop_around(run: Run) -> Any:
+    while run.outer_loop is None and run.direct and run.parent is not None:
+        run = run.parent
+    return run.outer_loop
+
+
+def submit_task(
+    task: Task[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    wait_for: Iterable[Any] | None = None,
+    shared: Work | None = None,
+) -> Future[Any]:
+    """Start a task run elsewhere, and return its handle."""
+    run = make_task_run(task, args, kwargs, wait_for)
+    check_cancelled(run.parent)
+    future: Future[Any] = Future(run)
+    run.future = future
+    run.scope = run
+    if shared is not None:
+        run.shared = shared
+    home = run.home
+    runner = run.flow_run.runner if run.flow_run is not None else run.engine.runner
+    if runner.ordered:
+        _queue_behind_sibling(run)
+    home.live.add(run)
+    if task.is_async and not runner.remote:
+        _submit_to_loop(run, future)
+    else:
+        run.runner = runner
+        run.context = copy_context()
+        callbacks.start(run)
+    return future
+
+
+def _queue_behind_sibling(run: TaskRun) -> None:
+    """On a runner that keeps order, a run waits for the one that its parent submitted before it, however that ends."""
+    parent = run.parent
+    if parent is None:
+        return
+    tail = parent.tail
+    parent.tail = run
+    if tail is not None and tail.future is not None and not tail.future.done:
+        run.after = tail.future
+
+
+def _submit_to_loop(run: TaskRun, future: Future[Any]) -> None:
+    loop = asyncio._get_running_loop()
+    if loop is not None and not waits_for_coroutines(run.parent):
+        future.loop = loop
+        asyncio_host.start(run, loop)
+    else:
+        future.loop = LOOP_THREAD.loop
+        start = partial(copy_context().run, asyncio_host.start, run, future.loop)
+        post(future.loop, cast(Any, start))
+
+
+def start_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Future[Any]:
+    """Start a flow run that does not depend on its caller."""
+    run = copy_context().run(_without_parent, flow, args, kwargs, engine)
+    future: Future[Any] = Future(run)
+    run.future = future
+    loop = asyncio._get_running_loop()
+    if not flow.is_async:
+        context = copy_context()
+        threading.Thread(
+            target=context.run,
+            args=(inline.drive, execute(run, inline.INLINE)),
+            name=f"penstock-{run.name}",
+            daemon=True,
+        ).start()
+    elif loop is not None:
+        future.loop = loop
+        asyncio_host.start(run, loop)
+    else:
+        future.loop = LOOP_THREAD.loop
+        post(future.loop, cast(Any, partial(copy_context().run, asyncio_host.start, run, future.loop)))
+    return future
+
+
+def _without_parent(
+    flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine
+) -> FlowRun:
+    current_run.set(None)
+    return make_flow_run(flow, args, kwargs, engine)
+

@@ -1,0 +1,215 @@
+"""The engine: what flows and tasks of one program share.
+
+Without one, module-level defaults just work. An application that wants its own runner, its own place for results, or
+a say in what happens at shutdown makes one and enters it; flows that are called while it is open belong to it.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (an engine can be left asynchronously)
+import atexit
+import random  # noqa: TID251 (the chance that is handed to the policies)
+import threading  # noqa: TID251 (the default runner is opened once)
+from collections.abc import Callable, Sequence
+from contextvars import Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
+
+from penstock.clock import SystemClock
+from penstock.context import current_engine, current_run
+from penstock.errors import ConfigurationError
+from penstock.events import EventBuffer
+from penstock.futures import Future, wait, wait_async
+from penstock.logging import engine_logger
+from penstock.ports import Call, Clock, Event, Report, Runner, Sink
+from penstock.records import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from penstock.flows import AsyncFlow, Flow
+
+__all__ = ("CallerCancel", "Engine", "engine_in_use")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+CallerCancel = Literal["cancel", "detach", "shield"]
+
+
+class Engine:
+    """What flows and tasks share: a default runner, event sinks, a clock, and a way to stop it all.
+
+    Use it as ``async with Engine() as engine`` (in a web framework's lifespan) or ``with Engine() as engine``. Flows
+    called in its scope, or anywhere in the process while it is the innermost open one, belong to it.
+
+    Args:
+        runner: Where submitted tasks of flows without a ``task_runner`` execute; a thread pool by default. A runner
+            that is already open is used and left open.
+        on_caller_cancel: What becomes of a flow whose awaiting caller is cancelled (a client that disconnects):
+            ``"cancel"`` it too, ``"detach"`` it and let it run on, or ``"shield"`` it and hold the caller until it
+            has ended.
+        sinks: Objects with an ``emit(event)`` method that want every transition.
+        grace: Seconds that runs get to end by themselves when the engine is left, and that clean-up may take after a
+            cancellation.
+        clock: Where time comes from; tests hand in a virtual one.
+    """
+
+    def __init__(
+        self,
+        runner: Runner | type[Runner] | None = None,
+        *,
+        on_caller_cancel: CallerCancel = "cancel",
+        sinks: Sequence[Sink] = (),
+        grace: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if on_caller_cancel not in ("cancel", "detach", "shield"):
+            raise ConfigurationError(
+                f"Engine(on_caller_cancel={on_caller_cancel!r}): give 'cancel', 'detach' or 'shield'."
+            )
+        if grace < 0:
+            raise ConfigurationError(f"Engine(grace={grace!r}) is negative; give seconds.")
+        self.on_caller_cancel = on_caller_cancel
+        self.clock: Clock = clock or SystemClock()
+        self.grace = grace
+        self.sinks = tuple(sinks)
+        self.chance: Callable[[], float] = random.random
+        self.live: set[Run] = set()
+        self._events = EventBuffer(self.sinks)
+        self._runner = runner() if isinstance(runner, type) else runner
+        self._opened: Runner | None = None
+        self._owns_runner = False
+        self._lock = threading.Lock()
+        self._tokens: list[Token[Engine | None]] = []
+
+    @property
+    def runner(self) -> Runner:
+        """The default runner, opened when first asked for."""
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    runner = self._runner or _default_runner()
+                    self._owns_runner = not runner.is_open
+                    if self._owns_runner:
+                        runner.open(self.clock)
+                    self._opened = runner
+        return self._opened
+
+    def emit(self, event: Event) -> None:
+        """Put a transition on its way to the sinks."""
+        self._events.put(event)
+
+    @property
+    def events_dropped(self) -> int:
+        """How many transitions the sinks missed because they did not keep up."""
+        return self._events.dropped
+
+    def dispatch(self, runner: Runner, call: Call, report: Report) -> None:
+        """Bring a call to a runner."""
+        runner.submit((call,), report)
+
+    @overload
+    def start(self, flow: AsyncFlow[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @overload
+    def start(self, flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    def start(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start a flow and return at once.
+
+        An async flow runs on the caller's loop if there is one, else on the engine's loop thread; any other flow gets
+        a thread. The flow does not depend on the caller any more: only its handle, or the end of the engine, stops it.
+
+        Returns:
+            A handle that can be awaited, cancelled and inspected.
+
+        Raises:
+            ParameterBindError: If the arguments do not fit the flow's signature.
+        """
+        from penstock.calls import start_flow
+
+        return start_flow(flow, args, kwargs, self)
+
+    async def __aenter__(self) -> Self:
+        self._enter()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+        await self._drain(lambda futures: wait_async(futures, self.grace))
+        await asyncio.to_thread(self._close)
+
+    def __enter__(self) -> Self:
+        self._enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        from penstock.hosts.inline import drive
+
+        self._leave()
+
+        async def block(futures: list[Future[Any]]) -> None:
+            wait(futures, self.grace)
+
+        drive(self._drain(block))
+        self._close()
+
+    def _enter(self) -> None:
+        _open_engines.append(self)
+        self._tokens.append(current_engine.set(self))
+
+    def _leave(self) -> None:
+        _open_engines.remove(self)
+        token = self._tokens.pop()
+        try:
+            current_engine.reset(token)
+        except ValueError:
+            pass  # left in another context than entered, as some frameworks do: that context never saw the engine
+
+    async def _drain(self, wait_for: Callable[[list[Future[Any]]], Coroutine[Any, Any, Any]]) -> None:
+        """Let what is running end; cancel what has not ended within the grace time, and let that clean up."""
+        if futures := self._unfinished():
+            await wait_for(futures)
+        for run in tuple(self.live):
+            run.cancel("cancelled at the engine's shutdown")
+        if futures := self._unfinished():
+            await wait_for(futures)
+            for future in self._unfinished():
+                engine_logger.error("%s did not stop within %s seconds.", future.run, self.grace)
+
+    def _unfinished(self) -> list[Future[Any]]:
+        return [run.future for run in tuple(self.live) if run.future is not None and not run.future.done]
+
+    def _close(self) -> None:
+        runner, self._opened = self._opened, None
+        if runner is not None and self._owns_runner:
+            runner.close(self.grace)
+        self._events.close(self.grace)
+
+
+def _default_runner() -> Runner:
+    from penstock_runners.threads import ThreadPoolTaskRunner
+
+    return ThreadPoolTaskRunner()
+
+
+_open_engines: list[Engine] = []
+_default: Engine | None = None
+
+
+def engine_in_use() -> Engine:
+    """The engine for a run that starts here: the current run's, the one in scope, the innermost open, or the default."""
+    run = current_run.get()
+    if run is not None:
+        return run.engine
+    return current_engine.get() or (_open_engines[-1] if _open_engines else _default_engine())
+
+
+def _default_engine() -> Engine:
+    global _default
+    if _default is None:
+        _default = Engine()
+        atexit.register(_default._close)
+    return _default

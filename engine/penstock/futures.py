@@ -1,0 +1,412 @@
+"""Handles to runs that go on elsewhere.
+
+A `Signal` is something that happens once; a `Future` is the signal of one run's end, together with the run. Both
+work in every world: callbacks run in whichever thread brings the news, a synchronous caller blocks, and a coroutine
+awaits. They hold no lock. The list of callbacks is drained by popping, and popping is atomic: the thread that
+completes the signal and a thread that adds a callback just then may both drain, and each callback still runs once.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (futures are awaitable)
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from uuid import UUID
+
+from penstock.errors import UnfinishedRun
+from penstock.states import State, StateType
+from penstock.waiting import block, edges
+
+if TYPE_CHECKING:
+    from penstock.records import Run
+
+__all__ = ("DoneAndNotDone", "Future", "FutureList", "Signal", "as_completed", "wait", "wait_async")
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Signal:
+    """Something that happens once.
+
+    Attributes:
+        done: Whether it has happened.
+        run: The run whose progress it is, if it is one's.
+        loop: The event loop that has to turn for it to happen, if any.
+    """
+
+    __slots__ = ("_callbacks", "done", "loop", "run", "value")
+
+    def __init__(self, run: Run | None = None) -> None:
+        self.done = False
+        self.value: Any = None
+        self.run = run
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._callbacks: list[Callable[[Any], object]] = []
+
+    def complete(self, value: Any = None) -> None:
+        """Let it happen, and run the callbacks here and now."""
+        self.value = value
+        self.done = True
+        if self._callbacks:
+            self._drain()
+
+    def on_done(self, callback: Callable[[Any], object]) -> None:
+        """Call ``callback(self)`` when it happens, in that thread; at once if it has happened."""
+        self._callbacks.append(callback)
+        if self.done:
+            self._drain()
+
+    def forget(self, callback: Callable[[Any], object]) -> None:
+        """Take a callback back, if it has not been called."""
+        try:
+            self._callbacks.remove(callback)
+        except ValueError:
+            pass  # it is being called
+
+    def _drain(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop(0)
+            except IndexError:
+                return
+            callback(self)
+
+
+class Future(Signal, Generic[R_co]):
+    """A handle to a run that was submitted or started.
+
+    Await it, or call `result` from synchronous code. Asking for the result, the state or the exception counts as
+    looking at the run: a failure that somebody looked at no longer fails the flow by itself.
+    """
+
+    __slots__ = ("__weakref__", "seen")
+
+    run: Run
+
+    def __init__(self, run: Run) -> None:
+        Signal.__init__(self, run)
+        self.seen = False
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def task_run_id(self) -> UUID:
+        """The run's id, under the peer's name."""
+        return self.run.id
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.run.name
+
+    @property
+    def state(self) -> State:
+        """The run's current state."""
+        self.look()
+        return self.run.state or State(StateType.PENDING)
+
+    def look(self) -> None:
+        """Count the run's end as dealt with by its author; so are the failures that kept it from starting."""
+        if not self.seen:
+            self.seen = True
+            for upstream in getattr(self.run, "skipped_because_of", ()):
+                upstream.look()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the run has ended, or ``timeout`` seconds have passed; `done` tells which.
+
+        Raises:
+            WouldBlock: If called in a coroutine; await the future instead.
+            DeadlockError: If that run waits, directly or not, for the caller's.
+        """
+        if not self.done:
+            block(self, timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R_co:
+        """The run's value; blocks until there is one.
+
+        Args:
+            timeout: Seconds to wait at most.
+            raise_on_failure: Whether to raise what the run failed with, or return it.
+
+        Raises:
+            TimeoutError: If the run has not ended in time; it goes on.
+            WouldBlock: If called in a coroutine before the run has ended; await the future instead.
+            DeadlockError: If that run waits, directly or not, for the caller's.
+            BaseException: What the user's function raised, `CrashedRun`, `CancelledRun` or `UpstreamFailed`.
+        """
+        if not self.done and not block(self, timeout):
+            raise TimeoutError(f"{self.run} did not end within {timeout} seconds; it goes on.")
+        return self._value(raise_on_failure)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the run failed with, or None; blocks like `result`."""
+        if not self.done and not block(self, timeout):
+            raise TimeoutError(f"{self.run} did not end within {timeout} seconds; it goes on.")
+        state = self.state
+        return None if state.is_completed() else state.error
+
+    def cancel(self) -> bool:
+        """Ask the run to stop; see `Run.cancel`.
+
+        Returns:
+            False if it had already ended.
+        """
+        return self.run.cancel("cancelled through its future")
+
+    def cancelled(self) -> bool:
+        """Whether the run ended by being cancelled."""
+        return self.done and self.run.state is not None and self.run.state.is_cancelled()
+
+    def add_done_callback(self, callback: Callable[[Future[Any]], object]) -> None:
+        """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short."""
+        self.on_done(callback)
+
+    def _value(self, raise_on_failure: bool) -> Any:
+        self.look()
+        state = self.run.state
+        if state is None:
+            raise UnfinishedRun(f"{self.run} has not begun.")
+        if state._type is StateType.COMPLETED:
+            return state.result()
+        return state.result(raise_on_failure)
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        if not self.done:
+            yield from wait_in_loop(self).__await__()
+        state = self.run.state
+        if state is not None and state.is_completed() and state.is_elsewhere:
+            self.look()
+            return (yield from asyncio.to_thread(state.result).__await__())
+        return self._value(True)
+
+    def __repr__(self) -> str:
+        return f"<Future of {self.run!r}>"
+
+
+async def wait_in_loop(signal: Signal) -> None:
+    """Wait for a signal in a coroutine, whichever thread it comes from."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: Signal) -> None:
+        if asyncio._get_running_loop() is loop:
+            _set(waiter)
+        else:
+            post(loop, lambda: _set(waiter))
+
+    signal.on_done(wake)
+    try:
+        with edges(signal, asyncio.current_task()):
+            await waiter
+    finally:
+        signal.forget(wake)
+
+
+def _set(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class _Mailbox:
+    """What other threads want done on a loop; they wake it once for many letters."""
+
+    __slots__ = ("letters", "woken")
+
+    def __init__(self) -> None:
+        self.letters: deque[Callable[[], None]] = deque()
+        self.woken = False
+
+    def empty(self) -> None:
+        # The flag falls before the first letter is read: whoever posts later wakes the loop again, if need be once
+        # too often.
+        self.woken = False
+        while self.letters:
+            self.letters.popleft()()
+
+
+_mailboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
+
+
+def post(loop: asyncio.AbstractEventLoop, letter: Callable[[], None]) -> None:
+    """Call ``letter()`` on a loop from another thread; if the loop is gone, nobody waits for it any more.
+
+    `asyncio.AbstractEventLoop.call_soon_threadsafe` writes to a pipe on every call, some 20 µs. Here the first letter
+    of a batch does so, and the loop empties the box (benchmarks/threads.py).
+    """
+    box = _mailboxes.get(loop)
+    if box is None:
+        for closed in [known for known in tuple(_mailboxes) if known.is_closed()]:
+            _mailboxes.pop(closed, None)
+        box = _mailboxes.setdefault(loop, _Mailbox())
+    box.letters.append(letter)
+    if not box.woken:
+        box.woken = True
+        try:
+            loop.call_soon_threadsafe(box.empty)
+        except RuntimeError:  # the loop was closed: whoever waited there is gone
+            _mailboxes.pop(loop, None)
+
+
+class FutureList(list[Future[R]], Generic[R]):
+    """What `map` returns: futures, in the order of the items."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until all have ended, or ``timeout`` seconds have passed in all."""
+        wait(self, timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """All values in order; blocks until there are, and raises as soon as one run failed.
+
+        Args:
+            timeout: Seconds to wait at most, in all.
+            raise_on_failure: Whether to raise the first failure, or return exceptions in the values' places.
+        """
+        if raise_on_failure:
+            for future in as_completed(self, timeout):
+                future.result()
+        else:
+            wait(self, timeout)
+        return [future.result(0, raise_on_failure) for future in self]
+
+    def cancel(self) -> None:
+        """Ask every run to stop."""
+        for future in self:
+            future.cancel()
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        return self._gather().__await__()
+
+    async def _gather(self) -> list[R]:
+        async for future in as_completed(self):
+            await future
+        return [await future for future in self]
+
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` returns."""
+
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
+
+
+def _sorted_out(futures: list[Future[Any]]) -> DoneAndNotDone:
+    return DoneAndNotDone({f for f in futures if f.done}, {f for f in futures if not f.done})
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout={timeout!r} is negative; give seconds, or None to wait as long as it takes.")
+
+
+def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """Block until all runs have ended; never raises what they failed with.
+
+    Args:
+        futures: Any number of futures; duplicates count once.
+        timeout: Seconds to wait at most, in all.
+
+    Returns:
+        The futures whose runs have ended, and those whose have not.
+    """
+    known = list(futures)
+    _check_timeout(timeout)
+    for _ in as_completed(known, timeout, raise_on_timeout=False):
+        pass
+    return _sorted_out(known)
+
+
+async def wait_async(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """`wait` for coroutines."""
+    known = list(futures)
+    _check_timeout(timeout)
+    async for _ in as_completed(known, timeout, raise_on_timeout=False):
+        pass
+    return _sorted_out(known)
+
+
+class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
+    """Iterate over futures in the order in which their runs end, with ``for`` or ``async for``.
+
+    Args:
+        futures: Any number of futures; duplicates are yielded once.
+        timeout: Seconds that the whole iteration may take.
+        raise_on_timeout: Whether to raise `TimeoutError` then, or to stop.
+
+    Raises:
+        TimeoutError: While iterating, if runs are unfinished when the time is over.
+    """
+
+    def __init__(
+        self, futures: Iterable[Future[R]], timeout: float | None = None, *, raise_on_timeout: bool = True
+    ) -> None:
+        self._futures = list(dict.fromkeys(futures))
+        self._timeout = timeout
+        self._raise = raise_on_timeout
+
+    def __iter__(self) -> Generator[Future[R], None, None]:
+        ended = _Ended(self._futures)
+        deadline = _Deadline(self._timeout)
+        for _ in self._futures:
+            while not ended.queue:
+                ended.arrival = Signal()
+                if not ended.queue and not block(ended.arrival, deadline.left(), ended.some()):
+                    return self._over(ended)
+            yield ended.queue.popleft()
+
+    async def __aiter__(self) -> AsyncGenerator[Future[R], None]:
+        ended = _Ended(self._futures)
+        deadline = _Deadline(self._timeout)
+        for _ in self._futures:
+            while not ended.queue:
+                ended.arrival = Signal()
+                if ended.queue:
+                    break
+                try:
+                    await asyncio.wait_for(wait_in_loop(ended.arrival), deadline.left())
+                except TimeoutError:
+                    self._over(ended)
+                    return
+            yield ended.queue.popleft()
+
+    def _over(self, ended: _Ended[R]) -> None:
+        if self._raise:
+            left = sum(not future.done for future in self._futures)
+            raise TimeoutError(f"{left} (of {len(self._futures)}) futures unfinished after {self._timeout} seconds.")
+
+
+class _Ended(Generic[R]):
+    """The futures that have ended and not been yielded yet."""
+
+    def __init__(self, futures: list[Future[R]]) -> None:
+        self.queue: deque[Future[R]] = deque()
+        self.arrival = Signal()
+        self._futures = futures
+        for future in futures:
+            future.on_done(self._arrive)
+
+    def _arrive(self, future: Future[R]) -> None:
+        self.queue.append(future)
+        self.arrival.complete()
+
+    def some(self) -> Iterable[Future[R]]:
+        """The futures that have not ended: what a worker that waits may do itself."""
+        return (future for future in self._futures if not future.done)
+
+
+class _Deadline:
+    """A timeout for several waits together."""
+
+    def __init__(self, timeout: float | None) -> None:
+        from penstock.clock import SystemClock
+
+        self._now = SystemClock.monotonic
+        self._end = None if timeout is None else self._now() + timeout
+
+    def left(self) -> float | None:
+        return None if self._end is None else max(0.0, self._end - self._now())

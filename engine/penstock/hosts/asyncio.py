@@ -1,0 +1,188 @@
+"""The asyncio host: the order of work is a plain coroutine of the loop that the caller runs.
+
+Bare asyncio, because an anyio task group costs 25 µs a task and a bare task 4 (benchmarks/fanout.py); cancellation,
+debuggers and uvloop see nothing unusual.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (this is the asyncio host)
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+from penstock.context import current_run
+from penstock.errors import Cancelled
+from penstock.futures import Signal, post, wait_in_loop
+from penstock.hosts.inline import Emit
+from penstock.ledger import timed_out
+from penstock.records import FlowRun, Run
+from penstock.run import execute
+
+__all__ = ("ASYNCIO", "AsyncioHost", "start", "stream")
+
+T = TypeVar("T")
+
+
+class AsyncioHost:
+    """See `penstock.ports.Host`."""
+
+    cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, Cancelled)
+
+    async def perform(self, run: Run) -> Any:
+        """Await the function here."""
+        definition = run.definition
+        token = current_run.set(run)
+        if isinstance(run, FlowRun):
+            _own(run)
+        try:
+            if definition.timeout_seconds is not None:
+                async with _Deadline(run, definition.timeout_seconds):
+                    return await self._call(run)
+            if definition.is_generator:
+                return await self._call(run)
+            return await definition.fn(*run.args, **run.kwargs)
+        except asyncio.CancelledError as error:
+            raise _as_our_own(run, error) from None
+        finally:
+            current_run.reset(token)
+
+    async def _call(self, run: Run) -> Any:
+        answer = run.definition.fn(*run.args, **run.kwargs)
+        if not run.definition.is_generator:
+            return await answer
+        items: list[Any] = []
+        async for item in answer:
+            if run.streaming:
+                # Between two items the consumer runs in this very context: the run must not be current there.
+                token = current_run.set(run.parent)
+                try:
+                    await Emit(item)
+                finally:
+                    current_run.reset(token)
+            else:
+                items.append(item)
+        return None if run.streaming else items
+
+    async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+        """Suspend until it happens."""
+        if signal.done:
+            return True
+        try:
+            await asyncio.wait_for(wait_in_loop(signal), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Await it."""
+        return await coroutine
+
+    async def offload(self, function: Callable[[], T]) -> T:
+        """Call it on a thread."""
+        return await asyncio.to_thread(function)
+
+
+ASYNCIO = AsyncioHost()
+
+
+def _own(run: FlowRun) -> None:
+    """Let a flow that was awaited by somebody's own asyncio task be cancelled without that task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    run.outer_loop = loop
+    if run.owner is None and task is not None:
+        run.owner = task
+        run.interrupt = partial(_cancel, loop, task)
+
+
+def _as_our_own(run: Run, error: asyncio.CancelledError) -> BaseException:
+    """Tell a cancellation that was asked of the run from one that was asked of the task around it."""
+    task = asyncio.current_task()
+    if run.future is None and run.scope is run and run.cancel_reason is not None and task is not None:
+        task.uncancel()
+        return Cancelled(run.cancel_reason)
+    return error
+
+
+class _Deadline:
+    """`asyncio.timeout` on the engine's clock, so that a virtual clock drives it too.
+
+    The timer's thread only posts a letter; whether it still means anything is decided on the loop, where the block
+    is either still open or not, so a timeout that races with the end never hits somebody else.
+    """
+
+    def __init__(self, run: Run, seconds: float) -> None:
+        self._run = run
+        self._seconds = seconds
+        self._open = True
+        self._expired = False
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        self._timer = self._run.engine.clock.call_later(self._seconds, partial(post, loop, self._expire))
+
+    def _expire(self) -> None:
+        if self._open and self._task is not None:
+            self._expired = True
+            self._task.cancel()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._open = False
+        self._timer.cancel()
+        if self._expired and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+            raise timed_out(self._run, self._seconds) from error
+
+
+def start(run: Run, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    """Give a run an asyncio task of its own; to be called on the loop."""
+    task = loop.create_task(execute(run, ASYNCIO))
+    run.owner = task
+    run.interrupt = partial(_cancel, loop, task)
+    return task
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    if asyncio._get_running_loop() is loop:
+        task.cancel()
+    else:
+        post(loop, task.cancel)
+
+
+async def stream(
+    coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]
+) -> AsyncGenerator[Any, None]:
+    """Run a streaming run as the async generator that its caller iterates over.
+
+    The coroutine suspends for two reasons: it has an item for the consumer, or it waits for something of the loop's.
+    The first kind is yielded, the second handed on to the loop.
+    """
+    resume: Callable[[Any], Any] = coroutine.send
+    argument: Any = None
+    try:
+        while True:
+            try:
+                suspended = resume(argument)
+            except StopIteration:
+                finish()
+                return
+            resume, argument = coroutine.send, None
+            if isinstance(suspended, Emit):
+                yield suspended.item
+                continue
+            try:
+                argument = await _HandOn(suspended)
+            except BaseException as error:
+                resume, argument = coroutine.throw, error
+    finally:
+        coroutine.close()
+
+
+class _HandOn:
+    """Awaiting this gives the loop what an inner coroutine gave us."""
+
+    def __init__(self, suspended: Any) -> None:
+        self._suspended = suspended
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._suspended)

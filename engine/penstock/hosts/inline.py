@@ -1,0 +1,120 @@
+"""The inline host: plain synchronous code, in the caller's thread.
+
+Its methods are coroutines that never suspend, so one ``send(None)`` runs the whole order of work, and no loop is
+needed: not in a thread, not on a worker, not inside somebody else's running loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, TypeVar
+
+from penstock.context import current_run
+from penstock.errors import Cancelled
+from penstock.futures import Signal
+from penstock.ledger import call_with_deadline
+from penstock.loops import run_on_loop_thread
+from penstock.records import Run
+from penstock.waiting import block
+
+__all__ = ("INLINE", "InlineHost", "drive", "stream")
+
+T = TypeVar("T")
+
+
+class InlineHost:
+    """See `penstock.ports.Host`."""
+
+    cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+
+    async def perform(self, run: Run) -> Any:
+        """Call the function here; one that must end on time gets a thread of its own, which can be left behind."""
+        definition = run.definition
+        if definition.is_generator:
+            return await self._iterate(run)
+        token = current_run.set(run)
+        try:
+            if definition.timeout_seconds is not None:
+                function = partial(definition.fn, *run.args, **run.kwargs)
+                return call_with_deadline(function, run, definition.timeout_seconds, run.engine.clock)
+            return definition.fn(*run.args, **run.kwargs)
+        finally:
+            current_run.reset(token)
+
+    async def _iterate(self, run: Run) -> Any:
+        """Pass items on as they come, with the run being current only while the generator works."""
+        items: list[Any] = []
+        token = current_run.set(run)
+        try:
+            generator = run.definition.fn(*run.args, **run.kwargs)
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as stop:
+                    return stop.value if run.streaming else items
+                if not run.streaming:
+                    items.append(item)
+                    continue
+                current_run.reset(token)
+                try:
+                    await Emit(item)
+                finally:
+                    token = current_run.set(run)
+        finally:
+            current_run.reset(token)
+
+    async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+        """Block the thread."""
+        return block(signal, timeout)
+
+    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine on the engine's loop thread."""
+        return run_on_loop_thread(coroutine)
+
+    async def offload(self, function: Callable[[], T]) -> T:
+        """Call it here: the thread is the caller's own."""
+        return function()
+
+
+INLINE = InlineHost()
+
+
+class Emit:
+    """Awaiting this hands an item to whoever iterates over the run; the only suspension an inline run may have."""
+
+    __slots__ = ("item",)
+
+    def __init__(self, item: Any) -> None:
+        self.item = item
+
+    def __await__(self) -> Generator[Emit, None, None]:
+        yield self
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine whose host never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise AssertionError(f"{coroutine.__qualname__} suspended under the inline host")
+
+
+def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) -> Generator[Any, None, Any]:
+    """Run a streaming run as the generator that its caller iterates over.
+
+    Args:
+        coroutine: The order of work of a run with ``streaming`` set.
+        finish: Gives the run's value, or raises what it ended with.
+    """
+    try:
+        while True:
+            try:
+                emit = coroutine.send(None)
+            except StopIteration:
+                return finish()
+            yield emit.item  # type: ignore[attr-defined]
+    finally:
+        coroutine.close()

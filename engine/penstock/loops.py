@@ -1,0 +1,109 @@
+"""One event loop on one thread, for coroutines whose caller has no loop.
+
+An async task that a synchronous flow calls or submits, and an async hook of a synchronous run, all run here, on the
+same loop for as long as the process lives: clients, locks and pools that one of them made work in the next.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (this is a loop)
+import atexit
+import os
+import threading  # noqa: TID251 (and its thread)
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, TypeVar
+
+from penstock.futures import Signal, post
+from penstock.waiting import block
+
+__all__ = ("LOOP_THREAD", "LoopThread", "run_on_loop_thread")
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """A loop that starts when it is first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The running loop."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="penstock-loop", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any], done: Signal) -> Callable[[], None]:
+        """Start a coroutine in the caller's context.
+
+        Args:
+            coroutine: What to run.
+            done: Completed with a function that gives the coroutine's value or raises its error.
+
+        Returns:
+            A function that cancels the coroutine, from any thread.
+        """
+        loop, context = self.loop, copy_context()
+        tasks: list[asyncio.Task[Any]] = []
+        done.loop = loop
+        post(loop, partial(_start, loop, context, coroutine, done, tasks))
+        return lambda: post(loop, lambda: [task.cancel() for task in tasks])
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the caller's context and block until it has ended."""
+        done = Signal()
+        cancel = self.begin(coroutine, done)
+        try:
+            block(done)
+        except BaseException:
+            cancel()
+            raise
+        return done.value()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Stop the loop and its thread; the next use starts new ones."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    def forget(self) -> None:
+        """In a forked child the loop's thread does not exist."""
+        self.__init__()  # type: ignore[misc]
+
+
+def _start(
+    loop: asyncio.AbstractEventLoop,
+    context: Context,
+    coroutine: Coroutine[Any, Any, Any],
+    done: Signal,
+    tasks: list[asyncio.Task[Any]],
+) -> None:
+    task = loop.create_task(coroutine, context=context)
+    tasks.append(task)
+    task.add_done_callback(lambda ended: done.complete(ended.result))
+
+
+LOOP_THREAD = LoopThread()
+
+
+def run_on_loop_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the engine's loop thread and block until it has ended."""
+    return LOOP_THREAD.run(coroutine)
+
+
+atexit.register(LOOP_THREAD.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LOOP_THREAD.forget)

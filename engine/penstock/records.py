@@ -1,0 +1,335 @@
+"""What the engine knows of a run while it lives.
+
+A record has one writer, the coroutine of `penstock.run` that drives it; anybody may read it, and anybody may ask it
+to `cancel`. Attributes that most runs never need are class attributes until somebody sets them: making a record is a
+fifth of what a task costs (benchmarks/direct.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context, copy_context
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+from penstock.context import current_run
+from penstock.errors import IllegalTransition
+from penstock.names import friendly_name, next_id, to_uuid
+from penstock.ports import Call, Event, Reference, Runner, Work
+from penstock.states import TRANSITIONS, State, StateType
+
+if TYPE_CHECKING:
+    from penstock.definitions import Definition
+    from penstock.engine import Engine
+    from penstock.flows import Flow
+    from penstock.futures import Future, Signal
+    from penstock.tasks import Task
+
+__all__ = ("FlowRun", "Run", "TaskRun")
+
+T = TypeVar("T")
+
+
+class Run:
+    """One execution of a flow or a task.
+
+    Attributes:
+        engine: The engine that the run belongs to.
+        parent: The run inside which this one was called or submitted, or None.
+        flow_run: The nearest flow run, this one included, or None.
+        scope: The nearest run, this one included, that can be cancelled by itself. A task that was called directly
+            cannot: it is part of its caller.
+        state: The current state; None only before the first.
+        history: Every state that the run has had; the position in it is the transition's sequence number.
+        attempt: How often the function has been entered.
+        tags: The run's tags.
+        cancel_reason: Why the run shall stop, or None.
+        waiting_on: The run that this one cannot go on without, while it waits for one.
+        future: The handle that whoever submitted the run holds; None for a direct call.
+        inputs: The futures and states found in the arguments or in ``wait_for``, each with whether it may fail.
+        skipped_because_of: Those of them that kept the run from starting.
+        streaming: Whether the caller iterates over the run instead of waiting for its value.
+    """
+
+    kind = "run"
+    state: State | None = None
+    attempt = 0
+    cancel_reason: str | None = None
+    waiting_on: Run | None = None
+    future: Future[Any] | None = None
+    tags: frozenset[str] = frozenset()
+    flow_run: FlowRun | None = None
+    is_async = False
+    # What stops the run where it stands: cancels its asyncio task, or throws into its suspended coroutine.
+    interrupt: Callable[[], None] | None = None
+    # The loop that was running in the thread when the run began; see calls.waits_for_coroutines.
+    outer_loop: Any = None
+    # The asyncio task that the run is the whole of; see waiting.edges.
+    owner: Any = None
+    inputs: Sequence[tuple[Any, bool]] = ()
+    skipped_because_of: tuple[Future[Any], ...] = ()
+    streaming = False
+    context: Context | None = None
+    worker = ""
+    # What this run submitted last, and the sibling that a submitted run has to let go first, on an ordered runner.
+    tail: TaskRun | None = None
+    after: Future[Any] | None = None
+
+    definition: Definition
+    engine: Engine
+    parent: Run | None
+    scope: Run
+    history: list[State]
+    key: int
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+        return to_uuid(self.key)
+
+    @property
+    def sequence(self) -> int:
+        """How many transitions the run has made."""
+        return len(self.history)
+
+    @property
+    def direct(self) -> bool:
+        """Whether the run was called, not submitted, so that its parent cannot go on before it ends."""
+        return self.future is None and self.parent is not None
+
+    def become(
+        self,
+        type: StateType,  # noqa: A002 (the field's name in State)
+        name: str | None = None,
+        message: str | None = None,
+        data: Any = None,
+    ) -> State:
+        """Take the next state.
+
+        Raises:
+            IllegalTransition: If the table has no such step.
+        """
+        old = self.state
+        if type not in TRANSITIONS[old._type if old is not None else None]:
+            raise IllegalTransition(f"{self} is {old} and cannot become {name or type.value.capitalize()}.")
+        engine = self.engine
+        self.state = state = State(type, name, message, data, engine.clock.time())
+        self.history.append(state)
+        if engine.sinks:
+            engine.emit(Event(self, len(self.history), state))
+        return state
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.state is not None and self.state.is_final()
+
+    @property
+    def home(self) -> FlowRun | Engine:
+        """Where the run is listed while it lives: the flow run around it, or the engine."""
+        return self.flow_run or self.engine
+
+    @property
+    def prints_to_log(self) -> bool:
+        """Whether ``print`` inside the run becomes a log line; what a run leaves open, its parent decides."""
+        mine = self.definition.log_prints
+        if mine is not None:
+            return mine
+        return self.parent is not None and self.parent.prints_to_log
+
+    def call_in_context(self, function: Callable[[], T]) -> T:
+        """Call something on behalf of the run, with the run as the current one."""
+        context = (self.context or copy_context()).copy()
+        context.run(current_run.set, self)
+        return context.run(function)
+
+    def takes_reference(self, reference: Reference) -> bool:
+        """Whether the function's arguments may hold the reference itself, because its worker can load it."""
+        return False
+
+    def survives_crash(self) -> bool:
+        """Whether another attempt may follow one that was lost, counting this one."""
+        return False
+
+    def descendants(self) -> Iterable[Run]:
+        """The live runs that were started from inside this one."""
+        return [run for run in tuple(self.home.live) if run is not self and run.is_inside(self)]
+
+    def is_inside(self, other: Run) -> bool:
+        """Whether ``other`` is this run, or around it."""
+        run: Run | None = self
+        while run is not None and run is not other:
+            run = run.parent
+        return run is other
+
+    def cancel(self, reason: str = "cancelled by request") -> bool:
+        """Ask the run and everything started from inside it to stop.
+
+        Nothing of it starts afterwards. A coroutine is cancelled where it awaits; a function on a thread cannot be
+        stopped, its outcome is dropped and `penstock.runtime.overdue` lists it until it ends.
+
+        Args:
+            reason: What the run's last state shall say.
+
+        Returns:
+            False if the run had already ended.
+        """
+        if self.is_final:
+            return False
+        self.cancel_reason = self.cancel_reason or reason
+        for run in self.descendants():
+            run.cancel(reason)
+        if self.interrupt is not None:
+            self.interrupt()
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self.state}>"
+
+    def __str__(self) -> str:
+        return f"{self.kind} run {self.name!r}"
+
+    @cached_property
+    def name(self) -> str:
+        """What people call the run."""
+        raise NotImplementedError
+
+
+class TaskRun(Run):
+    """One execution of a task.
+
+    Attributes:
+        task: The task.
+        args: Positional arguments; futures among them are replaced by values before the first attempt.
+        kwargs: Keyword arguments, likewise.
+        runner: Where submitted attempts execute; None for a run that executes in place.
+        call: The attempt that the runner has, while it has one.
+        outcome: Completed with the `Outcome` of that attempt.
+    """
+
+    kind = "Task"
+    runner: Runner | None = None
+    call: Call | None = None
+    outcome: Signal | None = None
+    shared: Work | None = None
+    definition: Task[..., Any]
+
+    def __init__(
+        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
+    ) -> None:
+        self.key = next_id()
+        self.engine = engine
+        self.parent = parent
+        self.definition = task
+        self.args = args
+        self.kwargs = kwargs
+        self.history = []
+        if parent is not None:
+            self.scope = parent.scope
+            self.flow_run = parent.flow_run
+        else:
+            self.scope = self
+
+    @property
+    def task(self) -> Task[..., Any]:
+        """The task."""
+        return self.definition
+
+    @cached_property
+    def name(self) -> str:
+        """The task's template filled in, or its name and the end of the id."""
+        return self.definition.name_run(self, f"{self.definition.name}-{self.key % 4096:03x}")
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The arguments by parameter name, defaults included; empty after the run has ended."""
+        return self.definition.signature.bind(self.args, self.kwargs) if not self.is_final else {}
+
+    def takes_reference(self, reference: Reference) -> bool:
+        """Whether the run's runner lets its workers load the reference."""
+        return self.runner is not None and self.runner.accepts(reference)
+
+    @property
+    def work(self) -> Work:
+        """What this run's calls share with those of the same task or map."""
+        return self.shared or self.definition.work
+
+    def describe(self) -> dict[str, Any]:
+        """The facts that `penstock.runtime` shows on a worker."""
+        flow_run = self.flow_run
+        return {
+            "id": str(self.id),
+            "name": self.name,
+            "task": self.definition.name,
+            "tags": sorted(self.tags),
+            "attempt": self.attempt,
+            "flow_run": flow_run.describe() if flow_run is not None else None,
+        }
+
+
+class FlowRun(Run):
+    """One execution of a flow.
+
+    Attributes:
+        flow: The flow.
+        args: Positional arguments as given.
+        kwargs: Keyword arguments as given.
+        parameters: The arguments by name, validated, once the run has begun.
+        runner: Where tasks that are submitted inside the flow execute.
+        live: Submitted task runs and subflow runs inside this run that have not ended.
+        failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
+    """
+
+    kind = "Flow"
+    runner: Runner
+    owns_runner = False
+    return_states = False
+    definition: Flow[..., Any]
+
+    def __init__(
+        self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
+    ) -> None:
+        self.key = next_id()
+        self.engine = engine
+        self.parent = parent
+        self.definition = flow
+        self.args = args
+        self.kwargs = kwargs
+        self.parameters: Mapping[str, Any] = {}
+        self.history = []
+        self.scope = self
+        self.flow_run = self
+        self.live: set[Run] = set()
+        self.failures: list[Future[Any]] = []
+
+    @property
+    def flow(self) -> Flow[..., Any]:
+        """The flow."""
+        return self.definition
+
+    @cached_property
+    def name(self) -> str:
+        """The flow's template filled in, or two friendly words."""
+        return self.definition.name_run(self, friendly_name())
+
+    @property
+    def home(self) -> FlowRun | Engine:
+        """Where the run is listed while it lives: the flow run around its parent, or the engine."""
+        return self.parent.flow_run if self.parent is not None and self.parent.flow_run is not None else self.engine
+
+    def descendants(self) -> Iterable[Run]:
+        """The live runs that were started from inside this one."""
+        return tuple(self.live)
+
+    def describe(self) -> dict[str, Any]:
+        """The facts that `penstock.runtime` shows on a worker."""
+        return {
+            "id": str(self.id),
+            "name": self.name,
+            "flow": self.definition.name,
+            "tags": sorted(self.tags),
+            "attempt": self.attempt,
+        }
+
+

@@ -1,0 +1,217 @@
+"""Blocking, without ever blocking for good.
+
+A thread that waits for a run may be the very thread that has to execute it, the loop that has to turn for it, or the
+run that it waits for. `block` is the one place where a thread stops, and it answers all three before it does:
+
+* on an event loop it refuses, and says to await;
+* on a runner's worker it executes what it waits for itself, if that is still queued;
+* it draws an edge from the waiting run to the awaited one, and a circle of edges is a `DeadlockError` at once.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (asks which loop runs in this thread)
+import threading  # noqa: TID251 (each worker thread knows its helper)
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.clock import SystemClock
+from penstock.context import current_run
+from penstock.errors import Cancelled, DeadlockError, WouldBlock
+
+if TYPE_CHECKING:
+    from penstock.futures import Signal
+    from penstock.ports import Call
+    from penstock.records import Run
+
+__all__ = ("Helper", "block", "check_cancelled", "edges", "set_helper")
+
+
+class Helper(Protocol):
+    """The pool that a worker thread belongs to, as far as waiting concerns it."""
+
+    blocked: set[Callable[[], None]]
+    """How to wake the workers that wait: called whenever something is queued, since they may have to do it."""
+
+    def help(self, call: Call) -> bool:
+        """Execute the call here, if it is queued."""
+        ...
+
+
+_thread = threading.local()
+
+
+def set_helper(helper: Helper) -> None:
+    """Declare the calling thread a worker of ``helper``."""
+    _thread.helper = helper
+
+
+def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
+    """Stop the calling thread until a signal happens.
+
+    Args:
+        signal: What to wait for.
+        timeout: Seconds to wait at most.
+        wanted: The signals that would make ``signal`` happen, if that is not only itself.
+
+    Returns:
+        Whether it has happened.
+
+    Raises:
+        WouldBlock: If that would stop a coroutine's loop.
+        DeadlockError: If the awaited run waits for the caller's.
+        Cancelled: If the caller's run is cancelled.
+    """
+    if signal.done:
+        return True
+    run = current_run.get()
+    refuse_to_block(signal, run)
+    deadline = None if timeout is None else SystemClock.monotonic() + timeout
+    with edges(signal, None) if timeout is None else nullcontext():
+        return _Waiter(signal, run).wait(deadline, wanted)
+
+
+class _Waiter:
+    """One thread, stopped."""
+
+    def __init__(self, signal: Signal, run: Run | None) -> None:
+        self._signal = signal
+        self._run = run
+        self._helper: Helper | None = getattr(_thread, "helper", None)
+        self._bell: SimpleQueue[None] = SimpleQueue()
+
+    def _ring(self, _: object = None) -> None:
+        self._bell.put(None)
+
+    def wait(self, deadline: float | None, wanted: Iterable[Signal] | None) -> bool:
+        signal, run, helper = self._signal, self._run, self._helper
+        outer = run.scope.interrupt if run is not None else None
+        signal.on_done(self._ring)
+        if run is not None:
+            run.scope.interrupt = _both(self._ring, outer)
+        if helper is not None:
+            helper.blocked.add(self._ring)
+        try:
+            while not signal.done:
+                check_cancelled(run)
+                if helper is not None and _help(helper, (signal,) if wanted is None else wanted):
+                    continue
+                if not self._sleep(deadline):
+                    break
+        finally:
+            if helper is not None:
+                helper.blocked.discard(self._ring)
+            if run is not None:
+                run.scope.interrupt = outer
+            signal.forget(self._ring)
+        return signal.done
+
+    def _sleep(self, deadline: float | None) -> bool:
+        try:
+            self._bell.get(timeout=None if deadline is None else max(0.0, deadline - SystemClock.monotonic()))
+        except Empty:
+            return False
+        return True
+
+
+def _both(first: Callable[[], None], second: Callable[[], None] | None) -> Callable[[], None]:
+    if second is None:
+        return first
+
+    def both() -> None:
+        first()
+        second()
+
+    return both
+
+
+def check_cancelled(run: Run | None) -> None:
+    """Stop a synchronous run that was cancelled.
+
+    Raises:
+        Cancelled: If the run, or what it is part of, was cancelled.
+    """
+    if run is not None and run.scope.cancel_reason is not None:
+        raise Cancelled(f"{run.scope} was {run.scope.cancel_reason}")
+
+
+def refuse_to_block(signal: Signal, run: Run | None) -> None:
+    """Keep a blocking wait off an event loop.
+
+    A synchronous run that was called where a loop runs (a notebook, a plain function called by a coroutine) may
+    block: that is what its caller asked for, and the engine puts everything that the run starts elsewhere. It may not
+    if the signal needs that very loop to turn. In a coroutine, blocking is a mistake in either case.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None or (signal.loop is not loop and run is not None and not run.is_async):
+        return
+    what = str(signal.run) if signal.run is not None else "the runs"
+    raise WouldBlock(
+        f"Waiting for {what} here would block the event loop. Write `await future` (or `await wait_async(futures)`, "
+        "`async for future in as_completed(futures)`) instead."
+    )
+
+
+@contextmanager
+def edges(signal: Signal, owner: Any) -> Iterator[None]:
+    """Record that the caller's run cannot go on before the signal's run has ended.
+
+    A run that was called directly is part of its caller, so the callers cannot go on either. In a coroutine the wait
+    stops the run only if the asyncio task that waits is the one that the run consists of.
+
+    Args:
+        signal: What is waited for.
+        owner: The asyncio task that waits, or None for a thread.
+
+    Raises:
+        DeadlockError: If that closes a circle.
+    """
+    run, target = current_run.get(), signal.run
+    if run is None or target is None or (owner is not None and run.scope.owner is not owner):
+        yield
+        return
+    stopped = _with_callers(run)
+    before = [waiter.waiting_on for waiter in stopped]
+    # Draw first, look second: of two threads that close a circle at the same moment at least one sees it.
+    for waiter in stopped:
+        waiter.waiting_on = target
+    try:
+        _refuse_circle(target, stopped)
+        yield
+    finally:
+        for waiter, edge in zip(stopped, before, strict=True):
+            waiter.waiting_on = edge
+
+
+def _with_callers(run: Run) -> list[Run]:
+    runs = [run]
+    while run.direct and run.parent is not None:
+        run = run.parent
+        runs.append(run)
+    return runs
+
+
+def _refuse_circle(target: Run, stopped: list[Run]) -> None:
+    chain: list[Run] = []
+    run: Run | None = target
+    while run is not None and run not in chain:
+        chain.append(run)
+        if run in stopped:
+            names = " waits for ".join(str(link) for link in (stopped[0], *chain))
+            raise DeadlockError(f"{names}: none of them can go on. Let one of them end without the other's result.")
+        run = run.waiting_on
+
+
+def _help(helper: Helper, wanted: Iterable[Signal]) -> bool:
+    """Execute one queued call that the awaited runs need; only what is needed, so that helping cannot deadlock."""
+    for signal in wanted:
+        run, seen = signal.run, set[int]()
+        while run is not None and id(run) not in seen:
+            seen.add(id(run))
+            call: Call | None = getattr(run, "call", None)
+            if call is not None and helper.help(call):
+                return True
+            run = run.waiting_on
+    return False

@@ -1,0 +1,1 @@
+"""Where attempts execute. Users import `penstock.runners`."""

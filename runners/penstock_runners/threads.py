@@ -1,0 +1,144 @@
+"""A bounded pool of threads that cannot deadlock by waiting for itself.
+
+Why not `concurrent.futures.ThreadPoolExecutor`: a task that submits tasks and waits for them occupies its thread while
+it waits, and a pool full of such tasks waits for ever. Here a worker that has to wait for a queued call takes it out
+of the queue and executes it itself (`help`), so the bound holds and something always moves. For that a queued call
+must be findable, and whoever takes it out of ``_queued`` first may have it: a worker, a helper, or a canceller.
+"""
+
+from __future__ import annotations
+
+import threading  # noqa: TID251 (this is a pool of threads)
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Self
+
+from penstock.errors import Cancelled, ConfigurationError
+from penstock.ledger import mark_ended, mark_overdue, timed_out
+from penstock.ports import Call, Clock, Outcome, Report
+from penstock.waiting import set_helper
+from penstock_runners.base import TaskRunner, default_workers
+from penstock_runners.inprocess import execute
+
+__all__ = ("ThreadPoolTaskRunner",)
+
+
+class ThreadPoolTaskRunner(TaskRunner):
+    """Executes calls on threads of this process.
+
+    Args:
+        max_workers: How many threads there may be; by default as many as `concurrent.futures` would make.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ConfigurationError(f"ThreadPoolTaskRunner(max_workers={max_workers!r}): give at least 1 worker.")
+        self._max_workers = max_workers or default_workers()
+        self._settings = max_workers
+        self.blocked: set[Callable[[], None]] = set()
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
+        self._queued: dict[Call, Report] = {}
+        self._running: dict[Call, Report] = {}
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    @property
+    def capacity(self) -> int:
+        """The number of threads."""
+        return self._max_workers
+
+    def open(self, clock: Clock) -> None:
+        """Make ready; threads start when they are needed."""
+        super().open(clock)
+
+    def submit(self, calls: Sequence[Call], report: Report) -> None:
+        """Queue the calls."""
+        _ = self.clock
+        for call in calls:
+            self._queued[call] = report
+            self._queue.put(call)
+        if len(self._threads) < self._max_workers:
+            self._add_threads()
+        if self.blocked:
+            # A worker that waits may be waiting for exactly this call, and may be the only one to execute it.
+            for wake in tuple(self.blocked):
+                wake()
+
+    def _add_threads(self) -> None:
+        with self._lock:
+            while len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
+                self._idle += 1
+                name = f"penstock-worker-{len(self._threads) + 1}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _work(self) -> None:
+        set_helper(self)
+        while (call := self._queue.get()) is not None:
+            report = self._queued.pop(call, None)
+            if report is not None:
+                self._idle -= 1
+                self._execute(call, report)
+                self._idle += 1
+            # An idle worker must not be what keeps the last call's arguments and value alive.
+            del call, report
+
+    def help(self, call: Call) -> bool:
+        """Execute the call in this thread, if it is still queued."""
+        report = self._queued.pop(call, None)
+        if report is None:
+            return False
+        self._execute(call, report)
+        return True
+
+    def cancel(self, call: Call) -> bool:
+        """Take the call out of the queue; one that runs cannot be stopped, its thread is entered in the ledger."""
+        report = self._queued.pop(call, None)
+        if report is not None:
+            report(call, Outcome(error=Cancelled("cancelled before it started")))
+            return True
+        if self._running.pop(call, None) is not None:
+            mark_overdue(call, call.run, "a worker thread", self.clock)
+        return False
+
+    def _execute(self, call: Call, report: Report) -> None:
+        self._running[call] = report
+        timer = None
+        if call.work.timeout is not None:
+            thread = threading.current_thread().name
+            timer = self.clock.call_later(call.work.timeout, partial(self._expire, call, thread))
+        outcome = execute(call)
+        if timer is not None:
+            timer.cancel()
+        if self._running.pop(call, None) is not None:
+            report(call, outcome)
+        else:
+            mark_ended(call)
+
+    def _expire(self, call: Call, thread: str) -> None:
+        report = self._running.pop(call, None)
+        if report is not None and call.work.timeout is not None:
+            mark_overdue(call, call.run, thread, self.clock)
+            report(call, Outcome(error=timed_out(call.run, call.work.timeout), worker=thread))
+
+    def close(self, grace: float) -> None:
+        """Cancel what is queued, and wait for running functions at most ``grace`` seconds."""
+        if not self.is_open:
+            return
+        for call in tuple(self._queued):
+            self.cancel(call)
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._queue.put(None)
+        deadline = self.clock.monotonic() + grace
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - self.clock.monotonic()))
+        super().close(grace)
+
+    def duplicate(self) -> Self:
+        """An unopened pool of the same size."""
+        return type(self)(self._settings)
