@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
 from penstock.errors import ConfigurationError, InvalidCall, UnhashableInput
@@ -186,20 +186,21 @@ class Inputs(CachePolicy):
         exclude: Parameters that do not count.
     """
 
-    exclude: tuple[str, ...] = ()
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exclude", tuple(sorted(self.exclude)))
 
     def components(self, request: CacheRequest) -> dict[str, str] | None:
         """A digest per argument."""
         from penstock_results.keys import hash_value
 
         counted = sorted(request.inputs.keys() - set(self.exclude))
-        hashes = {f"inputs.{name}": hash_value(request.inputs[name], name=f"argument {name!r}: {name}") for name in counted}
+        hashes = {f"inputs.{name}": hash_value(request.inputs[name], name=f"argument {name}") for name in counted}
         return _task_identity(request) | hashes
 
     def __sub__(self, excluded: str) -> CachePolicy:
-        changed = copy.copy(self)
-        object.__setattr__(changed, "exclude", tuple(sorted({*self.exclude, _parameter(excluded)})))
-        return changed
+        return replace(self, exclude=(*self.exclude, _parameter(excluded)))
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,9 @@ class FlowParameters(CachePolicy):
         if request.flow_parameters is None:
             return None
         parameters = sorted(request.flow_parameters.items())
-        hashes = {f"flow_parameters.{name}": hash_value(value, name=f"flow parameter {name!r}: {name}") for name, value in parameters}
+        hashes = {
+            f"flow_parameters.{name}": hash_value(value, name=f"flow parameter {name}") for name, value in parameters
+        }
         return _task_identity(request) | hashes
 
 
@@ -299,9 +302,7 @@ class CompoundCachePolicy(CachePolicy):
         if not any(isinstance(policy, Inputs) for policy in self.policies):
             return super().__sub__(excluded)
         parts = tuple(policy - excluded if isinstance(policy, Inputs) else policy for policy in self.policies)
-        changed = copy.copy(self)
-        object.__setattr__(changed, "policies", parts)
-        return changed
+        return replace(self, policies=parts)
 
 
 INPUTS = Inputs()
