@@ -266,9 +266,10 @@ class CacheKeyFnPolicy(CachePolicy):
 
     def _call(self, request: CacheRequest) -> str | None:
         context = CacheContext(request.task, request.task_run, request.inputs)
-        name = getattr(self.cache_key_fn, "__qualname__", repr(self.cache_key_fn))
+        function: Callable[..., object] = self.cache_key_fn
+        name = getattr(function, "__qualname__", repr(function))
         try:
-            key: object = self.cache_key_fn(context, dict(request.inputs))
+            key = function(context, dict(request.inputs))
         except UnhashableInput:
             raise
         except Exception as error:
@@ -303,15 +304,6 @@ class CompoundCachePolicy(CachePolicy):
             return super().__sub__(excluded)
         parts = tuple(policy - excluded if isinstance(policy, Inputs) else policy for policy in self.policies)
         return replace(self, policies=parts)
-
-
-INPUTS = Inputs()
-TASK_SOURCE = TaskSource()
-FLOW_PARAMETERS = FlowParameters()
-RUN_ID = RunId()
-NO_CACHE = NONE = NoCache()
-DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
-CacheKeyFn = CacheKeyFnPolicy
 
 
 def task_input_hash(context: Any, arguments: dict[str, Any]) -> str | None:
@@ -364,3 +356,12 @@ def _task_identity(request: CacheRequest) -> dict[str, str]:
     place = f"{module}:{getattr(function, '__qualname__', type(function).__qualname__)}"
     identity = {"task": f"{place} as {request.task.name}"}
     return identity | {"lambda": code_identity(function)} if "<lambda>" in place else identity
+
+
+INPUTS = Inputs()
+TASK_SOURCE = TaskSource()
+FLOW_PARAMETERS = FlowParameters()
+RUN_ID = RunId()
+NO_CACHE = NONE = NoCache()
+DEFAULT = INPUTS + TASK_SOURCE + RUN_ID
+CacheKeyFn = CacheKeyFnPolicy

@@ -21,7 +21,7 @@ import math
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 __all__ = (
     "MAX_DEPTH",
@@ -107,7 +107,7 @@ class Digest:
 
     __slots__ = ("_buffer", "_hash", "_queue", "open", "resolve", "seen")
 
-    exact: dict[type, Encoder] = {}
+    exact: ClassVar[dict[type, Encoder]] = {}
 
     def __init__(self, resolve: Callable[[type], Encoder], parent: Digest | None = None) -> None:
         self.resolve = resolve

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from penstock.errors import UnhashableInput
-from penstock_results import array_reducers, code_identity as code, reducers
+from penstock_results import array_reducers, reducers
+from penstock_results import code_identity as code
 from penstock_results.canonical import Digest, Encoder, Refusal, class_name
 
 __all__ = ("KEY_VERSION", "code_identity", "hash_value", "make_key", "register_hasher")

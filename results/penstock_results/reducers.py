@@ -82,6 +82,14 @@ def _enum_member(value: enum.Enum) -> object:
     return value.name, value.value
 
 
+def _plain_tuple(value: tuple[Any, ...]) -> object:
+    return tuple.__getitem__(value, slice(None))
+
+
+def _plain_list(value: list[Any]) -> object:
+    return list.__getitem__(value, slice(None))
+
+
 def _unordered(value: Mapping[Any, Any]) -> object:
     return dict(value)
 
@@ -98,8 +106,8 @@ BY_TYPE: dict[type, Reducer] = {
     str: lambda value: str.__str__(value),
     bytes: lambda value: bytes(memoryview(value)),
     bytearray: lambda value: bytes(memoryview(value)),
-    tuple: lambda value: tuple.__getitem__(value, slice(None)),
-    list: lambda value: list.__getitem__(value, slice(None)),
+    tuple: _plain_tuple,
+    list: _plain_list,
     dict: _unordered,
     set: lambda value: set(value),
     frozenset: lambda value: set(value),
@@ -109,7 +117,7 @@ BY_TYPE: dict[type, Reducer] = {
     ChainMap: lambda value: list(value.maps),
     deque: lambda value: (value.maxlen, list(value)),
     types.MappingProxyType: _unordered,
-    types.SimpleNamespace: lambda value: dict(vars(value)),
+    types.SimpleNamespace: lambda value: Fields(vars(value)),
     range: lambda value: (value.start, value.stop, value.step),
     slice: lambda value: (value.start, value.stop, value.step),
     memoryview: _array_interface,
