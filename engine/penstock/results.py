@@ -1,0 +1,25 @@
+"""Where values are kept: result stores, references to what lies in them, and the serializers."""
+
+from __future__ import annotations
+
+from penstock.errors import ResultCorrupt, ResultError, ResultForbidden, ResultMissing
+from penstock_results.aio import AsyncResultStore
+from penstock_results.references import ResultReference
+from penstock_results.serializers import Serializer, Stream, register_serializer
+from penstock_results.store import ResultInfo, ResultStore
+from penstock_results.typed import register_type
+
+__all__ = (
+    "AsyncResultStore",
+    "ResultCorrupt",
+    "ResultError",
+    "ResultForbidden",
+    "ResultInfo",
+    "ResultMissing",
+    "ResultReference",
+    "ResultStore",
+    "Serializer",
+    "Stream",
+    "register_serializer",
+    "register_type",
+)

@@ -1,0 +1,1 @@
+"""Where values are kept: see `penstock.results`, the public face."""
