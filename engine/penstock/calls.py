@@ -78,30 +78,18 @@ def make_flow_run(
     run.inputs = find_inputs(args, kwargs)
     if wait_for is not None:
         run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
-    run.runner, run.owns_runner = _runner_for(flow, engine)
+    run.own_runner, run.owns_runner = _runner_for(flow)
     run.home.live.add(run)
     if run.prints_to_log:
         capture_prints()
     return run
 
 
-def _runner_for(flow: Flow[..., Any], engine: Engine) -> tuple[Runner, bool]:
+def _runner_for(flow: Flow[..., Any]) -> tuple[Runner | None, bool]:
     """A flow's own runner is made anew for each run, like the peer's, unless it was handed over open."""
-    if flow.task_runner is None:
-        return _Lazy(engine), False  # type: ignore[return-value]
-    if flow.task_runner.is_open:
+    if flow.task_runner is None or flow.task_runner.is_open:
         return flow.task_runner, False
     return flow.task_runner.duplicate(), True
-
-
-class _Lazy:
-    """The engine's runner, which opens when it is first asked for anything; most flows never submit."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine.runner, name)
 
 
 def _run_here(run: Run, return_state: bool) -> Any:

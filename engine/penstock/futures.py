@@ -9,8 +9,9 @@ completes the signal and a thread that adds a callback just then may both drain,
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (futures are awaitable)
+import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -103,6 +104,12 @@ class Future(Signal, Generic[R_co]):
     def name(self) -> str:
         """The run's name."""
         return self.run.name
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run has ended well; asking does not count as looking."""
+        state = self.run.state
+        return state is not None and state._type is StateType.COMPLETED
 
     @property
     def state(self) -> State:
@@ -267,12 +274,13 @@ class FutureList(list[Future[R]], Generic[R]):
             timeout: Seconds to wait at most, in all.
             raise_on_failure: Whether to raise the first failure, or return exceptions in the values' places.
         """
-        if raise_on_failure:
-            for future in as_completed(self, timeout):
-                future.result()
-        else:
-            wait(self, timeout)
-        return [future.result(0, raise_on_failure) for future in self]
+        ended = _AllEnded(self, fail_fast=raise_on_failure)
+        if not block(ended, timeout, ended.unfinished()):
+            left = sum(not future.done for future in self)
+            raise TimeoutError(f"{left} of {len(self)} runs did not end within {timeout} seconds; they go on.")
+        if ended.failed is not None:
+            ended.failed.result()
+        return [future._value(raise_on_failure) for future in self]
 
     def cancel(self) -> None:
         """Ask every run to stop."""
@@ -283,9 +291,55 @@ class FutureList(list[Future[R]], Generic[R]):
         return self._gather().__await__()
 
     async def _gather(self) -> list[R]:
-        async for future in as_completed(self):
-            await future
+        ended = _AllEnded(self, fail_fast=True)
+        if not ended.done:
+            await wait_in_loop(ended)
+        if ended.failed is not None:
+            await ended.failed
         return [await future for future in self]
+
+
+class _AllEnded(Signal):
+    """Happens when all runs have ended or, if it fails fast, when one of them did not complete."""
+
+    __slots__ = ("_arrivals", "_fail_fast", "_futures", "failed")
+
+    def __init__(self, futures: Sequence[Future[Any]], fail_fast: bool) -> None:
+        Signal.__init__(self)
+        self.failed: Future[Any] | None = None
+        self._futures = futures
+        self._fail_fast = fail_fast
+        self._arrivals = itertools.count(1)
+        for future in futures:
+            future.on_done(self._arrive)
+        if not futures:
+            self.complete()
+
+    def _arrive(self, future: Future[Any]) -> None:
+        if self._fail_fast and self.failed is None and not future.completed:
+            self.failed = future
+            self.complete()
+        if next(self._arrivals) == len(self._futures):
+            self.complete()
+
+    def unfinished(self) -> Iterable[Future[Any]]:
+        """The futures that have not ended: what a worker that waits may do itself."""
+        return _Unfinished(self._futures)
+
+
+class _Unfinished:
+    """The futures that have not ended, each time it is iterated over; the ended ones at the front are skipped once."""
+
+    __slots__ = ("_futures", "_start")
+
+    def __init__(self, futures: Sequence[Future[Any]]) -> None:
+        self._futures = futures
+        self._start = 0
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        while self._start < len(self._futures) and self._futures[self._start].done:
+            self._start += 1
+        return (future for future in itertools.islice(self._futures, self._start, None) if not future.done)
 
 
 class DoneAndNotDone(NamedTuple):
@@ -314,19 +368,23 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
     Returns:
         The futures whose runs have ended, and those whose have not.
     """
-    known = list(futures)
+    known = list(dict.fromkeys(futures))
     _check_timeout(timeout)
-    for _ in as_completed(known, timeout, raise_on_timeout=False):
-        pass
+    ended = _AllEnded(known, fail_fast=False)
+    block(ended, timeout, ended.unfinished())
     return _sorted_out(known)
 
 
 async def wait_async(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
     """`wait` for coroutines."""
-    known = list(futures)
+    known = list(dict.fromkeys(futures))
     _check_timeout(timeout)
-    async for _ in as_completed(known, timeout, raise_on_timeout=False):
-        pass
+    ended = _AllEnded(known, fail_fast=False)
+    if not ended.done:
+        try:
+            await asyncio.wait_for(wait_in_loop(ended), timeout)
+        except TimeoutError:
+            pass  # what has not ended is in the second set
     return _sorted_out(known)
 
 
@@ -336,18 +394,14 @@ class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
     Args:
         futures: Any number of futures; duplicates are yielded once.
         timeout: Seconds that the whole iteration may take.
-        raise_on_timeout: Whether to raise `TimeoutError` then, or to stop.
 
     Raises:
         TimeoutError: While iterating, if runs are unfinished when the time is over.
     """
 
-    def __init__(
-        self, futures: Iterable[Future[R]], timeout: float | None = None, *, raise_on_timeout: bool = True
-    ) -> None:
+    def __init__(self, futures: Iterable[Future[R]], timeout: float | None = None) -> None:
         self._futures = list(dict.fromkeys(futures))
         self._timeout = timeout
-        self._raise = raise_on_timeout
 
     def __iter__(self) -> Generator[Future[R], None, None]:
         ended = _Ended(self._futures)
@@ -355,8 +409,8 @@ class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
         for _ in self._futures:
             while not ended.queue:
                 ended.arrival = Signal()
-                if not ended.queue and not block(ended.arrival, deadline.left(), ended.some()):
-                    return self._over(ended)
+                if not ended.queue and not block(ended.arrival, deadline.left(), _Unfinished(self._futures)):
+                    raise self._over()
             yield ended.queue.popleft()
 
     async def __aiter__(self) -> AsyncGenerator[Future[R], None]:
@@ -370,14 +424,12 @@ class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
                 try:
                     await asyncio.wait_for(wait_in_loop(ended.arrival), deadline.left())
                 except TimeoutError:
-                    self._over(ended)
-                    return
+                    raise self._over() from None
             yield ended.queue.popleft()
 
-    def _over(self, ended: _Ended[R]) -> None:
-        if self._raise:
-            left = sum(not future.done for future in self._futures)
-            raise TimeoutError(f"{left} (of {len(self._futures)}) futures unfinished after {self._timeout} seconds.")
+    def _over(self) -> TimeoutError:
+        left = sum(not future.done for future in self._futures)
+        return TimeoutError(f"{left} (of {len(self._futures)}) futures unfinished after {self._timeout} seconds.")
 
 
 class _Ended(Generic[R]):
@@ -386,17 +438,12 @@ class _Ended(Generic[R]):
     def __init__(self, futures: list[Future[R]]) -> None:
         self.queue: deque[Future[R]] = deque()
         self.arrival = Signal()
-        self._futures = futures
         for future in futures:
             future.on_done(self._arrive)
 
     def _arrive(self, future: Future[R]) -> None:
         self.queue.append(future)
         self.arrival.complete()
-
-    def some(self) -> Iterable[Future[R]]:
-        """The futures that have not ended: what a worker that waits may do itself."""
-        return (future for future in self._futures if not future.done)
 
 
 class _Deadline:

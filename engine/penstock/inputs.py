@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from penstock.annotations import AllowFailure, Quote, Unmapped
@@ -32,22 +32,19 @@ _REMEMBERED = 64
 """How many large containers are remembered: more than a task has arguments, fewer than anybody would notice."""
 
 
-def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[Input, bool]]:
+def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[tuple[Input, bool]]:
     """Find the futures and states in a call's arguments.
 
     Returns:
         Each one with whether its failure is allowed; empty for most calls. A `quote` or another mark counts as
         found too: the function must not see it.
     """
-    found: list[tuple[Input, bool]] = []
-    for value in args:
+    found: list[tuple[Input, bool]] | None = None
+    for value in (*args, *kwargs.values()) if kwargs else args:
         if type(value) not in _PLAIN:
+            found = [] if found is None else found
             _search(value, False, found, set())
-    if kwargs:
-        for value in kwargs.values():
-            if type(value) not in _PLAIN:
-                _search(value, False, found, set())
-    return found
+    return found or ()
 
 
 def _search(value: Any, allowed: bool, found: list[tuple[Input, bool]], path: set[int]) -> None:

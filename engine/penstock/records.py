@@ -61,12 +61,12 @@ class Run:
     tags: frozenset[str] = frozenset()
     flow_run: FlowRun | None = None
     is_async = False
-    # What stops the run where it stands: cancels its asyncio task, or throws into its suspended coroutine.
-    interrupt: Callable[[], None] | None = None
+    # What drives the run, if it is driven by itself: its asyncio task, or the stepper of the callbacks host; and how
+    # to stop it there. A plain function, called with the run: one object for all runs instead of one for each.
+    driver: Any = None
+    interrupt: Callable[[Run], None] | None = None
     # The loop that was running in the thread when the run began; see calls.waits_for_coroutines.
     outer_loop: Any = None
-    # The asyncio task that the run is the whole of; see waiting.edges.
-    owner: Any = None
     inputs: Sequence[tuple[Any, bool]] = ()
     skipped_because_of: tuple[Future[Any], ...] = ()
     streaming = False
@@ -181,7 +181,7 @@ class Run:
         for run in self.descendants():
             run.cancel(reason)
         if self.interrupt is not None:
-            self.interrupt()
+            self.interrupt(self)
         return True
 
     def __repr__(self) -> str:
@@ -276,13 +276,14 @@ class FlowRun(Run):
         args: Positional arguments as given.
         kwargs: Keyword arguments as given.
         parameters: The arguments by name, validated, once the run has begun.
-        runner: Where tasks that are submitted inside the flow execute.
+        own_runner: The flow's ``task_runner`` for this run, or None.
+        owns_runner: Whether the run opens and closes it.
         live: Submitted task runs and subflow runs inside this run that have not ended.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
     """
 
     kind = "Flow"
-    runner: Runner
+    own_runner: Runner | None = None
     owns_runner = False
     return_states = False
     definition: Flow[..., Any]
@@ -302,6 +303,11 @@ class FlowRun(Run):
         self.flow_run = self
         self.live: set[Run] = set()
         self.failures: list[Future[Any]] = []
+
+    @property
+    def runner(self) -> Runner:
+        """Where tasks that are submitted inside the flow execute."""
+        return self.own_runner or self.engine.runner
 
     @property
     def flow(self) -> Flow[..., Any]:

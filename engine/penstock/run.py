@@ -250,7 +250,7 @@ async def _settle(run: FlowRun, host: Host, value: Any) -> Any:
     failed without anybody looking fails the flow.
     """
     if isinstance(value, Quote):
-        returned: list[tuple[Input, bool]] = []
+        returned: Sequence[tuple[Input, bool]] = ()
         value = value.value
     else:
         returned = find_inputs((value,), {})
@@ -390,7 +390,7 @@ def _finish(run: Run) -> None:
     if not completed and not state.is_cancelled():
         _remember_failure(run, future, home)
     home.live.discard(run)
-    run.interrupt = None
+    run.driver = run.interrupt = None
     future.complete()
 
 

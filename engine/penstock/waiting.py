@@ -116,15 +116,13 @@ class _Waiter:
         return True
 
 
-def _both(first: Callable[[], None], second: Callable[[], None] | None) -> Callable[[], None]:
-    if second is None:
-        return first
+def _both(ring: Callable[[], None], outer: Callable[[Run], None] | None) -> Callable[[Run], None]:
+    def interrupt(run: Run) -> None:
+        ring()
+        if outer is not None:
+            outer(run)
 
-    def both() -> None:
-        first()
-        second()
-
-    return both
+    return interrupt
 
 
 def check_cancelled(run: Run | None) -> None:
@@ -169,7 +167,7 @@ def edges(signal: Signal, owner: Any) -> Iterator[None]:
         DeadlockError: If that closes a circle.
     """
     run, target = current_run.get(), signal.run
-    if run is None or target is None or (owner is not None and run.scope.owner is not owner):
+    if run is None or target is None or (owner is not None and run.scope.driver is not owner):
         yield
         return
     stopped = _with_callers(run)

@@ -88,11 +88,10 @@ ASYNCIO = AsyncioHost()
 
 def _own(run: FlowRun) -> None:
     """Let a flow that was awaited by somebody's own asyncio task be cancelled without that task."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    run.outer_loop = loop
-    if run.owner is None and task is not None:
-        run.owner = task
-        run.interrupt = partial(_cancel, loop, task)
+    run.outer_loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if run.driver is None and task is not None:
+        run.driver = task
+        run.interrupt = _cancel
 
 
 def _as_our_own(run: Run, error: asyncio.CancelledError) -> BaseException:
@@ -134,15 +133,17 @@ class _Deadline:
             raise timed_out(self._run, self._seconds) from error
 
 
-def start(run: Run, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+def start(run: Run, loop: asyncio.AbstractEventLoop) -> None:
     """Give a run an asyncio task of its own; to be called on the loop."""
-    task = loop.create_task(execute(run, ASYNCIO))
-    run.owner = task
-    run.interrupt = partial(_cancel, loop, task)
-    return task
+    run.driver = loop.create_task(execute(run, ASYNCIO))
+    run.interrupt = _cancel
 
 
-def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+def _cancel(run: Run) -> None:
+    task: asyncio.Task[None] | None = run.driver
+    if task is None:
+        return  # the run has just ended
+    loop = task.get_loop()
     if asyncio._get_running_loop() is loop:
         task.cancel()
     else:

@@ -16,7 +16,7 @@ from penstock.errors import Cancelled, Lost
 from penstock.futures import Signal
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome
-from penstock.records import TaskRun
+from penstock.records import Run, TaskRun
 from penstock.run import execute
 
 __all__ = ("CALLBACKS", "CallbacksHost", "start")
@@ -112,9 +112,15 @@ class _Stand:
 
 def start(run: TaskRun) -> None:
     """Begin a run in this thread; it goes on in others."""
-    stepper = _Stepper(run, execute(run, CALLBACKS))
-    run.interrupt = stepper.interrupt
+    run.driver = stepper = _Stepper(run, execute(run, CALLBACKS))
+    run.interrupt = _interrupt
     stepper.step(stepper.send, None)
+
+
+def _interrupt(run: Run) -> None:
+    stepper: _Stepper | None = run.driver
+    if stepper is not None:  # None: the run has just ended
+        stepper.interrupt()
 
 
 class _Stepper:
