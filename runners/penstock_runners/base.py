@@ -24,13 +24,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import ClassVar, Self
 
 from penstock.clock import SystemClock
 from penstock.errors import RunnerClosed
-from penstock.ports import Call, Clock, Reference, Report
+from penstock.ports import Call, Clock, LogLine, Reference, Report
 
 __all__ = ("TaskRunner", "default_workers")
 
@@ -51,6 +51,9 @@ class TaskRunner(ABC):
     remote: ClassVar[bool] = False
     batches: ClassVar[bool] = False
     ordered: ClassVar[bool] = False
+
+    on_line: Callable[[Call, LogLine], None] | None = None
+    """Takes the log lines of running calls as they are made, set before `open`; without it they come with the outcome."""
 
     _clock: Clock | None = None
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, TextIO
 
 from penstock.ports import LogLine
 
-__all__ = ("Lines", "capturing", "install")
+__all__ = ("Lines", "begin", "end", "install")
 
 _ROOT = "penstock"
-_PRINTS = "penstock.prints"
+_PRINTS = "penstock.task_runs"
 
 
 class Lines:
@@ -59,16 +58,6 @@ def begin(lines: Lines, prints: bool) -> None:
     """Send what the current context logs, and prints if wanted, to ``lines``."""
     _lines.set(lines)
     _printed.set(io.StringIO() if prints else None)
-
-
-@contextmanager
-def capturing(lines: Lines, prints: bool) -> Iterator[None]:
-    """Send what the block logs, and prints if wanted, to ``lines``."""
-    begin(lines, prints)
-    try:
-        yield
-    finally:
-        end()
 
 
 def end() -> None:

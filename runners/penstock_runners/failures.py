@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from penstock.errors import SerializationError
 from penstock_runners import pickling
-from penstock_runners.pickling import Packet
+from penstock_runners.pickling import Pickled
 
 __all__ = ("PackedError", "pack_error", "unpack_error", "without_our_frames")
 
@@ -27,7 +27,7 @@ _LONGEST_CHAIN = 16
 class PackedError(NamedTuple):
     """One exception, with those that it came from."""
 
-    packet: Packet | None
+    pickled: Pickled | None
     text: str
     why_not: str
     notes: tuple[str, ...]
@@ -48,12 +48,12 @@ def pack_error(error: BaseException, where: str) -> PackedError:
 
 
 def _pack(error: BaseException, seen: dict[int, None]) -> PackedError:
-    """Pack an exception and those of its chain that are not in ``seen``: a chain may branch, meet again or be a ring."""
+    """Pack an exception and those of its chain that are not in ``seen``: a chain may branch, meet or be a ring."""
     seen[id(error)] = None
-    packet, why_not = _packet(error)
+    pickled, why_not = _pickled(error)
     same = error.__cause__ is error.__context__
     return PackedError(
-        packet,
+        pickled,
         f"{_type_name(error)}: {_text(error)}",
         why_not,
         tuple(str(note) for note in getattr(error, "__notes__", ())),
@@ -88,26 +88,26 @@ def without_our_frames(error: BaseException, ours: frozenset[str]) -> BaseExcept
     return error.with_traceback(trace)
 
 
-def _packet(error: BaseException) -> tuple[Packet | None, str]:
+def _pickled(error: BaseException) -> tuple[Pickled | None, str]:
     try:
-        packet = pickling.dumps(error)
-        if type(pickling.loads(packet)) is type(error):
-            return packet, ""
-    except Exception:  # noqa: S110 (the second way says why)
+        pickled = pickling.dumps(error)
+        if type(pickling.loads(pickled)) is type(error):
+            return pickled, ""
+    except Exception:  # the second way says why
         pass
     try:
-        packet = pickling.dumps((type(error), _portable(error.args), _portable_state(error)))
-        _rebuild(*pickling.loads(packet))
+        pickled = pickling.dumps((type(error), _portable(error.args), _portable_state(error)))
+        _rebuild(*pickling.loads(pickled))
     except Exception as reason:
         return None, f"{type(reason).__name__}: {reason}"
-    return packet, ""
+    return pickled, ""
 
 
 def _revive(packed: PackedError) -> BaseException:
     why_not = packed.why_not
-    if packed.packet is not None:
+    if packed.pickled is not None:
         try:
-            revived = pickling.loads(packed.packet)
+            revived = pickling.loads(packed.pickled)
             return revived if isinstance(revived, BaseException) else _rebuild(*revived)
         except Exception as reason:
             why_not = f"{type(reason).__name__}: {reason}"
@@ -139,7 +139,8 @@ def _travels(value: Any) -> bool:
 
 def _type_name(error: BaseException) -> str:
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    is_plain = kind.__module__ in ("builtins", "__main__")
+    return kind.__qualname__ if is_plain else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _text(error: BaseException) -> str:

@@ -20,13 +20,13 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import cloudpickle
 
 from penstock_runners import variables
 
-__all__ = ("Packet", "dumps", "explain", "loads", "prepare", "travels")
+__all__ = ("Packet", "Pickled", "dumps", "explain", "loads", "prepare", "travels")
 
 # A buffer of its own saves one copy of the data and costs one more write: it pays from about here (benchmarks/wire.py).
 OUT_OF_BAND = 64 * 1024
@@ -38,16 +38,17 @@ class Packet(NamedTuple):
     head: bytes
     buffers: list[Any]
 
-    @property
-    def size(self) -> int:
-        """Bytes in all."""
-        return len(self.head) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
-
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        if protocol.__index__() < 5:  # Dask's messages between scheduler and client, now and then
+            return Packet, (self.head, [bytes(buffer) for buffer in self.buffers])
         return Packet, (self.head, [pickle.PickleBuffer(buffer) for buffer in self.buffers])
 
 
-def dumps(value: Any) -> Packet:
+Pickled: TypeAlias = "bytes | Packet"
+"""A pickled value: a `Packet` if it has buffers of its own, else the plain bytes, which cost less to handle."""
+
+
+def dumps(value: Any) -> Pickled:
     """Pickle a value, with cloudpickle where needed.
 
     Raises:
@@ -64,18 +65,20 @@ def dumps(value: Any) -> Packet:
     try:
         head = pickle.dumps(value, 5, buffer_callback=keep_in_band)
         if not _names_what_only_we_have(head):
-            return Packet(head, buffers)
-    except Exception:  # noqa: S110 (the second pickler's answer is the one that counts)
+            return Packet(head, buffers) if buffers else head
+    except Exception:  # the second pickler's answer is the one that counts
         pass
     buffers.clear()
     stream = io.BytesIO()
-    _Pickler(stream, 5, keep_in_band).dump(value)
-    return Packet(stream.getvalue(), buffers)
+    _Pickler(stream, 5, keep_in_band).dump(value)  # pyright: ignore[reportCallIssue] # cloudpickle has no types
+    return Packet(stream.getvalue(), buffers) if buffers else stream.getvalue()
 
 
-def loads(packet: Packet) -> Any:
+def loads(pickled: Pickled) -> Any:
     """Make the value again."""
-    return pickle.loads(packet.head, buffers=packet.buffers)
+    if isinstance(pickled, Packet):
+        return pickle.loads(pickled.head, buffers=pickled.buffers)
+    return pickle.loads(pickled)
 
 
 def travels(value: Any) -> bool:
@@ -107,7 +110,10 @@ _only_here: set[bytes] = {b"__main__"}
 
 
 def _names_what_only_we_have(head: bytes) -> bool:
-    return any(name in head for name in _only_here)
+    for name in _only_here:  # noqa: SIM110 (a generator costs more than the search, on every argument and value)
+        if name in head:
+            return True
+    return False
 
 
 def _register_if_only_here(name: str | None) -> None:
@@ -124,9 +130,7 @@ def _register_if_only_here(name: str | None) -> None:
 def _importable_elsewhere(package: str) -> bool:
     if package in sys.builtin_module_names or package == "__main__":
         return True  # cloudpickle knows what to do with __main__
-    return any(
-        finder.find_spec(package, None) is not None for finder in sys.meta_path if hasattr(finder, "find_spec")
-    )
+    return any(finder.find_spec(package, None) is not None for finder in sys.meta_path if hasattr(finder, "find_spec"))
 
 
 # --- functions behind their decorators ----------------------------------------------------------------------------
@@ -227,7 +231,7 @@ def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _state_parts(value: Any) -> Iterator[tuple[str, Any]]:
-    names = dict.fromkeys(getattr(value, "__dict__", ()))
+    names: dict[str, None] = dict.fromkeys(getattr(value, "__dict__", ()))
     for base in type(value).__mro__:
         slots = base.__dict__.get("__slots__", ())
         names.update(dict.fromkeys((slots,) if isinstance(slots, str) else slots))

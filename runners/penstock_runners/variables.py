@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import Context, ContextVar
 from typing import Any, NamedTuple
 
@@ -25,18 +25,22 @@ class Name(NamedTuple):
 
 
 # Their variables describe the process or the loop that they were set in, and would be lies anywhere else.
-_LOCAL_PACKAGES = frozenset({"anyio", "asyncio", "dask", "distributed", "penstock", "penstock_runners", "ray", "sniffio"})
+_LOCAL_PACKAGES = frozenset(
+    {"anyio", "asyncio", "dask", "distributed", "penstock", "penstock_runners", "ray", "sniffio"}
+)
 
 _names: dict[ContextVar[Any], Name | None] = {}
 _made: dict[Name, ContextVar[Any]] = {}
 
 
-def travelling(context: Context) -> Iterator[tuple[Name, Any]]:
+def travelling(context: Context) -> dict[Name, Any]:
     """The variables of a context that a worker can find again, with their values."""
+    found: dict[Name, Any] = {}
     for variable, value in context.items():
         name = _name(variable)
         if name is not None:
-            yield name, value
+            found[name] = value
+    return found
 
 
 def name_for_function(variable: ContextVar[Any]) -> Name:
@@ -69,9 +73,11 @@ _ANYWHERE = frozenset({"", "__main__"})
 
 
 def _name(variable: ContextVar[Any]) -> Name | None:
-    if variable not in _names:
-        _names[variable] = _search(variable)
-    return _names[variable]
+    try:
+        return _names[variable]
+    except KeyError:
+        name = _names[variable] = _search(variable)
+        return name
 
 
 def _search(variable: ContextVar[Any]) -> Name | None:

@@ -22,7 +22,7 @@ from penstock.errors import SerializationError
 from penstock.ports import Call, LogLine, Outcome, Work
 from penstock_runners import pickling, variables
 from penstock_runners.failures import PackedError, pack_error, unpack_error
-from penstock_runners.pickling import Packet
+from penstock_runners.pickling import Packet, Pickled
 
 __all__ = (
     "Attempt",
@@ -46,7 +46,7 @@ class PackedWork(NamedTuple):
     """A `Work` on its way, with the name that its content gives it."""
 
     digest: str
-    packet: Packet
+    pickled: Pickled
 
 
 class Batch(NamedTuple):
@@ -63,8 +63,8 @@ class Batch(NamedTuple):
     digest: str
     origin: str
     log_level: int
-    contexts: list[Packet]
-    items: list[tuple[int, Packet]]
+    contexts: list[Pickled]
+    items: list[tuple[int, Pickled]]
 
 
 class Attempt(NamedTuple):
@@ -90,7 +90,7 @@ class Attempt(NamedTuple):
 class PackedOutcome(NamedTuple):
     """An `Outcome` on its way home."""
 
-    value: Packet | None
+    value: Pickled | None
     error: PackedError | None
     started: float
     ended: float
@@ -137,27 +137,37 @@ def pack_work(work: Work) -> PackedWork:
     if packed is None:
         pickling.prepare(work.function)
         try:
-            packet = pickling.dumps(work)
+            pickled = pickling.dumps(work)
         except Exception as error:
             raise _refused_work(work) from error
-        packed = _packed[work] = PackedWork(_digest(packet), packet)
+        packed = _packed[work] = PackedWork(_digest(pickled), pickled)
     return packed
 
 
-def _digest(packet: Packet) -> str:
-    digest = hashlib.sha256(packet.head)
-    for buffer in packet.buffers:
+def _digest(pickled: Pickled) -> str:
+    head, buffers = pickled if isinstance(pickled, Packet) else (pickled, ())
+    digest = hashlib.sha256(head)
+    for buffer in buffers:
         digest.update(buffer)
     return digest.hexdigest()
 
 
 def unpack_work(packed: PackedWork, shelf: Shelf) -> Work:
-    """Take a work from the shelf, or make it from its pickle and put it there."""
-    work: Work | None = shelf.take(packed.digest)
-    if work is None:
-        work = pickling.loads(packed.packet)
+    """Take a work from the shelf, or make it from its pickle and put it there.
+
+    A work that cannot be made is put there too, as the error: the driver takes what it has sent to be on the shelf.
+    """
+    work: Any = shelf.take(packed.digest)
+    if work is None or (isinstance(work, Exception) and packed.pickled):
+        try:
+            work = pickling.loads(packed.pickled)
+        except Exception as error:
+            work = error
         shelf.put(packed.digest, work)
-    return work
+    if isinstance(work, Exception):
+        raise work
+    made: Work = work
+    return made
 
 
 # --- the calls ----------------------------------------------------------------------------------------------------
@@ -170,44 +180,45 @@ def pack(calls: Sequence[Call], digest: str) -> tuple[Batch, list[Call], list[tu
         The batch, its calls in the order of its items, and the calls that cannot travel, with the reason.
     """
     contexts = _Contexts()
-    items: list[tuple[int, Packet]] = []
+    items: list[tuple[int, Pickled]] = []
     kept: list[Call] = []
     refused: list[tuple[Call, SerializationError]] = []
     for call in calls:
         content = (call.args, call.kwargs, call.run.describe(), call.attempt)
         try:
-            packet = pickling.dumps(content)
+            pickled = pickling.dumps(content)
         except Exception as error:
             refusal = _refused_call(call)
             refusal.__cause__ = error
             refused.append((call, refusal))
             continue
-        items.append((contexts.index(call), packet))
+        items.append((contexts.index(call), pickled))
         kept.append(call)
     level = logging.getLogger("penstock").getEffectiveLevel()
-    return Batch(digest, ORIGIN, level, contexts.packets, items), kept, refused
+    return Batch(digest, ORIGIN, level, contexts.pickled, items), kept, refused
 
 
 class _Contexts:
     """The distinct sets of context variables of a batch."""
 
     def __init__(self) -> None:
-        self.packets: list[Packet] = []
+        self.pickled: list[Pickled] = []
         self._known: dict[tuple[Any, ...], int] = {}
         # Keeps the values alive, and with them their ids.
         self._values: list[dict[variables.Name, Any]] = []
 
     def index(self, call: Call) -> int:
-        found = dict(variables.travelling(call.context))
-        key = tuple((name, id(value)) for name, value in found.items())
-        if key not in self._known:
-            self._known[key] = len(self.packets)
+        found = variables.travelling(call.context)
+        key = tuple([(name, id(value)) for name, value in found.items()])
+        index = self._known.get(key)
+        if index is None:
+            index = self._known[key] = len(self.pickled)
             self._values.append(found)
-            self.packets.append(_pack_variables(found))
-        return self._known[key]
+            self.pickled.append(_pack_variables(found))
+        return index
 
 
-def _pack_variables(found: dict[variables.Name, Any]) -> Packet:
+def _pack_variables(found: dict[variables.Name, Any]) -> Pickled:
     """Pickle the variables; those that cannot travel stay at home, like a request or an open session."""
     try:
         return pickling.dumps(found)
@@ -215,7 +226,7 @@ def _pack_variables(found: dict[variables.Name, Any]) -> Packet:
         return pickling.dumps({name: value for name, value in found.items() if pickling.travels(value)})
 
 
-def unpack_attempt(work: Work, item: tuple[int, Packet], contexts: Sequence[Mapping[variables.Name, Any]]) -> Attempt:
+def unpack_attempt(work: Work, item: tuple[int, Pickled], contexts: Sequence[Mapping[variables.Name, Any]]) -> Attempt:
     """Make one call of a batch again.
 
     Args:
@@ -223,8 +234,8 @@ def unpack_attempt(work: Work, item: tuple[int, Packet], contexts: Sequence[Mapp
         item: One of the batch's items.
         contexts: The batch's contexts, unpickled.
     """
-    index, packet = item
-    args, kwargs, facts, attempt = pickling.loads(packet)
+    index, pickled = item
+    args, kwargs, facts, attempt = pickling.loads(pickled)
     return Attempt(work, args, kwargs, facts, attempt, contexts[index])
 
 
@@ -240,7 +251,7 @@ def pack_outcome(outcome: Outcome, task: str) -> PackedOutcome:
         except Exception as reason:
             error = SerializationError(
                 f"task {task!r} ran, but its result cannot be brought home from {outcome.worker}: "
-                f"{pickling.explain(outcome.value, 'result')}. Return plain data, or a path or key under which you stored it."
+                f"{pickling.explain(outcome.value, 'result')}. Return plain data, or where you stored it."
             )
             error.__cause__ = reason
     packed = None if error is None else pack_error(error, outcome.worker)

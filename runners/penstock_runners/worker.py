@@ -12,7 +12,7 @@ import os
 import socket
 import threading  # noqa: TID251 (that loop's thread, and the threads of functions with a timeout)
 import time  # noqa: TID251 (a worker has the system's time and no other)
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +34,7 @@ from penstock_runners.wire import (
     unpack_work,
 )
 
-__all__ = ("Site", "abandoned", "execute", "run_batch", "worker_name")
+__all__ = ("Site", "abandoned", "execute", "run_batch", "settled", "worker_name")
 
 shelf = Shelf()
 """The works that this process holds."""
@@ -73,7 +73,7 @@ def run_batch(
     batch: Batch,
     work: PackedWork,
     emit: Callable[[int, PackedOutcome], None],
-    site: Site = Site(),  # noqa: B008 (immutable)
+    site: Site = Site(),
     send: Callable[[int, LogLine], None] | None = None,
 ) -> None:
     """Run the calls of a batch one after the other.
@@ -89,7 +89,7 @@ def run_batch(
         capture.install(batch.log_level)
     try:
         contents = unpack_work(work, shelf)
-        contexts = [pickling.loads(packet) for packet in batch.contexts]
+        contexts = [pickling.loads(pickled) for pickled in batch.contexts]
     except Exception as error:
         refused = pack_outcome(_not_loaded("its function", error), work.digest[:8])
         for index in range(len(batch.items)):
@@ -119,9 +119,7 @@ def _run_item(
     return outcome
 
 
-def execute(
-    attempt: Attempt, send: Callable[[LogLine], None] | None = None, *, stops_calls: bool = False
-) -> Outcome:
+def execute(attempt: Attempt, send: Callable[[LogLine], None] | None = None, *, stops_calls: bool = False) -> Outcome:
     """Run one call here and now.
 
     Args:
@@ -199,27 +197,38 @@ def worker_name() -> str:
 _abandoned: set[object] = set()
 
 
+_ended = threading.Condition()
+
+
 def abandoned() -> int:
     """How many functions still run here although their timeout has passed."""
     return len(_abandoned)
+
+
+def settled(timeout: float) -> bool:
+    """Wait up to ``timeout`` seconds for those functions to end; whether there are none left."""
+    if not _abandoned:
+        return True
+    with _ended:
+        return _ended.wait_for(lambda: not _abandoned, timeout)
 
 
 class _Abandonment:
     """Counts one function from the moment its timeout passed until it ends; it may end at that very moment."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ended = False
+        self._has_ended = False
 
     def begin(self) -> None:
-        with self._lock:
-            if not self._ended:
+        with _ended:
+            if not self._has_ended:
                 _abandoned.add(self)
 
     def end(self) -> None:
-        with self._lock:
-            self._ended = True
+        with _ended:
+            self._has_ended = True
             _abandoned.discard(self)
+            _ended.notify_all()
 
 
 def _run_in_thread(attempt: Attempt) -> Any:

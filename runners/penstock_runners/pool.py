@@ -1,0 +1,444 @@
+"""The pool behind the process runner: who gets which shipment, what comes home, and who has died.
+
+One thread, the *pump*, reads from all workers, starts them, watches deadlines and buries the dead; it never blocks on
+a single worker. Submitting and cancelling threads hand work straight to an idle worker, under the pool's lock, without
+a detour over the pump. Outcomes are reported outside the lock, so that a report may submit more.
+
+Every call is in `_where` from the moment that it is accepted until whoever takes it out reports it: that is what makes
+it exactly one report.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading  # noqa: TID251 (the pump, and the lock that it shares with those who submit)
+import time  # noqa: TID251 (leases and deadlines of real processes are real time)
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from penstock.errors import Cancelled, CrashedRun, RunnerClosed, RunnerError, SerializationError, TimedOut
+from penstock.ports import Call, LogLine, Outcome, Report
+from penstock_runners import exits, wire
+from penstock_runners.failures import unpack_error
+from penstock_runners.members import Member, Shipment, stop
+from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
+from penstock_runners.slot import LARGEST
+
+__all__ = ("Pool",)
+
+_log = logging.getLogger("penstock.runners")
+
+_LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
+_STARTS = 3  # workers that may fail to start, one after the other, while others work
+_LEAVE = 2.0  # seconds that an idle worker's exit handlers get
+
+
+class _News(NamedTuple):
+    """Something to report, once the lock is released."""
+
+    call: Call
+    report: Report
+    make: Callable[[], Outcome]
+
+
+class Pool:
+    """Worker processes and the calls that they have.
+
+    Args:
+        capacity: How many workers at most.
+        setup: What each worker is told first.
+        lease: Seconds that a worker with a call in it may be stopped.
+        on_line: Takes log lines of running calls at once, or None.
+    """
+
+    def __init__(
+        self, capacity: int, setup: Setup, lease: float, on_line: Callable[[Call, LogLine], None] | None
+    ) -> None:
+        self._capacity = capacity
+        self._setup = setup
+        self._lease = lease
+        self._on_line = on_line
+        self._lock = threading.Condition(threading.RLock())
+        self._members: list[Member] = []
+        self._queue: deque[Shipment] = deque()
+        self._where: dict[Call, tuple[Shipment, int]] = {}
+        self._closing = False
+        self._stopping = False
+        self._failed_starts = 0
+        self._oom_kills = exits.oom_kills()
+        self._next_look = 0.0
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._ear = socket.socketpair()
+        self._bell.setblocking(False)
+        self._ear.setblocking(False)
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._pump = threading.Thread(target=self._run, name="penstock-processes", daemon=True)
+        self._pump.start()
+
+    # --- from any thread ---
+
+    def submit(self, calls: Sequence[Call], report: Report) -> None:
+        """Pack the calls and hand them to a worker, or queue them."""
+        if self._closing:
+            raise RunnerClosed("ProcessPoolTaskRunner is closing and takes no more calls")
+        try:
+            work = wire.pack_work(calls[0].work)
+        except SerializationError as refusal:
+            for call in calls:
+                report(call, Outcome(error=_copy(refusal)))
+            return
+        for start in range(0, len(calls), LARGEST):
+            batch, kept, refused = wire.pack(calls[start : start + LARGEST], work.digest)
+            for call, error in refused:
+                report(call, Outcome(error=error))
+            if kept:
+                self._accept(Shipment(work, batch, kept, report, self._on_line is not None))
+
+    def cancel(self, call: Call) -> bool:
+        """Take a call back, or kill the worker that is in it; see `TaskRunner.cancel`."""
+        with self._lock:
+            shipment, index = self._where.get(call, (None, 0))
+            if shipment is None:
+                return False
+            member = shipment.member
+            if member is not None and not member.revoke(index):
+                if member.position() != index:
+                    return False  # it has ended, and its outcome is on the way
+                member.kill(_cancelled)
+                return True
+            news = self._take_out(shipment, [index], _cancelled)
+        self._tell(news)
+        return True
+
+    def pids(self) -> list[int]:
+        """The process ids of the workers."""
+        with self._lock:
+            return [member.process.pid for member in self._members]
+
+    def close(self, grace: float) -> None:
+        """Cancel what has not begun, wait for what has, kill what does not end, and let go of everything."""
+        if threading.current_thread() is self._pump:
+            raise RunnerError("a runner cannot be closed from a report: close it where it was opened")
+        with self._lock:
+            self._closing = True
+            news = self._recall()
+        self._tell(news)
+        with self._lock:
+            self._lock.wait_for(self._is_quiet, grace)
+            for member in self._members:
+                if member.shipment is not None:
+                    member.kill(_cancelled)
+            self._lock.wait_for(self._is_quiet)
+            self._stopping = True
+        self._ring()
+        self._pump.join()
+        stop(self._members, _LEAVE)
+        self._members.clear()
+        self._selector.close()
+        self._bell.close()
+        self._ear.close()
+
+    def _accept(self, shipment: Shipment) -> None:
+        with self._lock:
+            self._note(shipment)
+            self._queue.append(shipment)
+            news = self._take_out(shipment, list(shipment.calls), _cancelled) if self._closing else []
+            wanted = self._dispatch()
+        self._tell(news)
+        if wanted:
+            self._ring()
+
+    def _recall(self) -> list[_News]:
+        """Take out every call that has not been entered."""
+        news: list[_News] = []
+        for shipment, index in list(self._where.values()):
+            if shipment.member is None or shipment.member.revoke(index):
+                news += self._take_out(shipment, [index], _cancelled)
+        self._queue.clear()
+        return news
+
+    def _is_quiet(self) -> bool:
+        return all(member.shipment is None for member in self._members)
+
+    def _ring(self) -> None:
+        try:
+            self._bell.send(b"!")
+        except BlockingIOError:
+            pass  # the pump has enough to wake up for
+
+    # --- with the lock held ---
+
+    def _note(self, shipment: Shipment) -> None:
+        for index, call in shipment.calls.items():
+            self._where[call] = (shipment, index)
+
+    def _take_out(self, shipment: Shipment, indexes: Iterable[int], make: Callable[[Shipment], Outcome]) -> list[_News]:
+        """Make it the caller's duty to report these calls."""
+        news: list[_News] = []
+        for index in indexes:
+            call = shipment.calls.pop(index)
+            del self._where[call]
+            news.append(_News(call, shipment.report, lambda: make(shipment)))
+        return news
+
+    def _dispatch(self) -> bool:
+        """Give queued shipments to idle workers; whether the pump has something to do about the rest."""
+        for member in self._members:
+            if self._queue and member.idle and (shipment := self._next()) is not None:
+                member.give(shipment)
+        return bool(self._queue) or any(member.channel.pending for member in self._members)
+
+    def _next(self) -> Shipment | None:
+        """The first queued shipment, without the calls that were cancelled while it waited."""
+        while self._queue:
+            shipment = self._queue.popleft()
+            if len(shipment.calls) == len(shipment.batch.items):
+                return shipment
+            rest = shipment.rest(-1)
+            if rest is not None:
+                self._note(rest)
+                return rest
+        return None
+
+    # --- the pump ---
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._turn()
+        except BaseException as error:  # nobody else would notice, and every call would wait for ever
+            self._collapse(error)
+            raise
+
+    def _turn(self) -> None:
+        self._grow()
+        for key, events in self._selector.select(self._pause()):
+            if key.data is None:
+                self._ear.recv(4096)
+            elif events & selectors.EVENT_READ:
+                self._receive(key.data)
+        now = time.monotonic()
+        with self._lock:
+            overdue = [member for member in self._members if member.due <= now and member.overdue(now)]
+            for member in overdue:
+                member.kill(_timed_out)
+        if now >= self._next_look:
+            self._next_look = now + min(_LOOK, self._lease / 4)
+            self._look(now)
+        with self._lock:
+            self._write()
+
+    def _pause(self) -> float | None:
+        """Seconds until something has to be looked at although nothing has happened; None if nothing is going on."""
+        with self._lock:
+            if not self._members:
+                return None
+            due = min(member.due for member in self._members)
+            return max(0.0, min(due, self._next_look) - time.monotonic())
+
+    def _write(self) -> None:
+        for member in self._members:
+            member.channel.flush()
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if member.channel.pending else 0)
+            if self._selector.get_key(member.channel.socket).events != events:
+                self._selector.modify(member.channel.socket, events, member)
+
+    def _receive(self, member: Member) -> None:
+        with self._lock:
+            messages, is_open = member.channel.receive()
+        self._hear(member, messages)
+        if not is_open:
+            self._bury(member)
+
+    def _hear(self, member: Member, messages: list[Any]) -> None:
+        news: list[_News] = []
+        with self._lock:
+            for kind, *content in messages:
+                if kind == OUTCOME:
+                    news += self._come_home(member, *content)
+                elif kind == LINE:
+                    news += self._line(member, *content)
+                elif kind == DONE:
+                    member.done()
+                elif kind == READY:
+                    member.ready = True
+                    self._failed_starts = 0
+                elif kind == FAILED:
+                    member.failure = unpack_error(content[0])
+            self._dispatch()
+            self._lock.notify_all()
+        self._tell(news)
+
+    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...]) -> list[_News]:
+        shipment = member.shipment
+        if shipment is None or index not in shipment.calls:
+            return []
+        outcome = wire.PackedOutcome(*packed)
+        return self._take_out(shipment, [index], lambda _: wire.unpack_outcome(outcome, shipment.task.name))
+
+    def _line(self, member: Member, index: int, line: LogLine) -> list[_News]:
+        shipment, on_line = member.shipment, self._on_line
+        call = shipment.calls.get(index) if shipment is not None else None
+        if call is None or on_line is None:
+            return []
+
+        def pass_on(call: Call, _: Outcome) -> None:
+            on_line(call, line)
+
+        return [_News(call, pass_on, Outcome)]
+
+    def _tell(self, news: list[_News]) -> None:
+        for call, report, make in news:
+            try:
+                report(call, make())
+            except Exception:
+                _log.exception("what reports the outcome of task %r failed", call.work.name)
+
+    # --- births and deaths, on the pump ---
+
+    def _grow(self) -> None:
+        """Start workers for the shipments that nobody is there to take."""
+        with self._lock:
+            starting = sum(not member.ready for member in self._members)
+            wanted = min(len(self._queue) - starting, self._capacity - len(self._members))
+            if self._failed_starts >= _STARTS or self._closing:
+                return
+        for _ in range(wanted):
+            try:
+                member = Member(self._setup)
+            except OSError as error:
+                self._not_started(error)
+                return
+            with self._lock:
+                self._members.append(member)
+                self._selector.register(member.channel.socket, selectors.EVENT_READ, member)
+
+    def _look(self, now: float) -> None:
+        """Find workers that are stopped, and those that died while something else holds their socket open."""
+        self._oom_kills = exits.oom_kills()
+        for member in list(self._members):
+            if member.has_exited():
+                self._bury(member)
+            elif member.shipment is None or not exits.is_stopped(member.process.pid):
+                member.stopped = None
+            elif member.stopped is None:
+                member.stopped = now
+            elif now - member.stopped >= self._lease:
+                member.kill(self._frozen)
+
+    def _bury(self, member: Member) -> None:
+        """Take leave of a worker: what it sent stands, the call that it was in is over, the others go to another."""
+        with self._lock:
+            left = member.channel.drain()
+        self._hear(member, left)
+        with self._lock:
+            self._selector.unregister(member.channel.socket)
+            self._members.remove(member)
+            position = member.position()
+        code = member.bury()
+        oom = exits.oom_kills() > self._oom_kills
+        with self._lock:
+            news = self._settle(member, position, code, oom)
+            self._lock.notify_all()
+        self._tell(news)
+        if not member.ready:
+            self._not_started(member.failure or _exit(member, code))
+
+    def _settle(self, member: Member, position: int, code: int, oom: bool) -> list[_News]:
+        shipment, member.shipment = member.shipment, None
+        if shipment is None:
+            return []
+
+        def lost(shipment: Shipment) -> Outcome:
+            return Outcome(crash=exits.crash(shipment.task.name, member.name, code, oom), worker=member.name)
+
+        entered = [index for index in shipment.calls if index <= position]
+        news = self._take_out(shipment, entered, member.verdict or lost)
+        rest = shipment.rest(position)
+        if rest is not None:
+            self._note(rest)
+            self._queue.appendleft(rest)
+            if self._closing:
+                news += self._recall()
+            self._dispatch()
+        return news
+
+    def _not_started(self, error: BaseException) -> None:
+        """Give up on the queue if there is no worker and starting one fails."""
+        with self._lock:
+            self._failed_starts += 1
+            if self._members:
+                return
+            self._failed_starts = 0
+            news: list[_News] = []
+            for shipment in self._queue:
+                news += self._take_out(shipment, list(shipment.calls), _never_started(error))
+            self._queue.clear()
+        self._tell(news)
+
+    def _frozen(self, shipment: Shipment) -> Outcome:
+        member = shipment.member
+        name = "its worker" if member is None else member.name
+        text = f"{name} was stopped by a signal for more than the lease of {self._lease:g} s, and was killed"
+        return Outcome(crash=CrashedRun(f"task {shipment.task.name!r} crashed: {text}", "frozen"), worker=name)
+
+    def _collapse(self, error: BaseException) -> None:
+        with self._lock:
+            self._closing = True
+            news: list[_News] = []
+            for shipment, index in list(self._where.values()):
+                news += self._take_out(shipment, [index], _broken(error))
+            self._queue.clear()
+            for member in self._members:
+                member.shipment = None
+                member.kill()
+            self._lock.notify_all()
+        self._tell(news)
+
+
+# --- outcomes that no worker made ---------------------------------------------------------------------------------
+
+
+def _copy(refusal: SerializationError) -> SerializationError:
+    copy = SerializationError(*refusal.args)
+    copy.__cause__ = refusal.__cause__
+    return copy
+
+
+def _cancelled(shipment: Shipment) -> Outcome:
+    return Outcome(error=Cancelled(f"task {shipment.task.name!r} was cancelled"))
+
+
+def _timed_out(shipment: Shipment) -> Outcome:
+    worker = "" if shipment.member is None else shipment.member.name
+    text = f"task {shipment.task.name!r} exceeded its timeout of {shipment.task.timeout:g} s"
+    return Outcome(error=TimedOut(f"{text}; its worker ({worker}) was killed"), worker=worker)
+
+
+def _exit(member: Member, code: int) -> RunnerError:
+    return RunnerError(f"the worker ({member.name}) ended with code {code} before it was ready; its output says why")
+
+
+def _never_started(error: BaseException) -> Callable[[Shipment], Outcome]:
+    def make(shipment: Shipment) -> Outcome:
+        crash = CrashedRun(
+            f"task {shipment.task.name!r} crashed: no worker process could be started: {type(error).__name__}: {error}",
+            "start_failed",
+            entered=False,
+        )
+        crash.__cause__ = error
+        return Outcome(crash=crash)
+
+    return make
+
+
+def _broken(error: BaseException) -> Callable[[Shipment], Outcome]:
+    def make(shipment: Shipment) -> Outcome:
+        crash = CrashedRun(f"task {shipment.task.name!r} crashed: the runner itself failed: {error!r}", "runner")
+        crash.__cause__ = error
+        return Outcome(crash=crash)
+
+    return make
