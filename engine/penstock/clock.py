@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import threading  # noqa: TID251 (the one timer thread lives here)
 from collections.abc import Callable
 from time import monotonic, time  # noqa: TID251 (the one place that reads the system's clock)
@@ -43,6 +44,10 @@ class _Timers:
     """A heap of entries and the thread that serves it."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every timer; a forked child inherits the heap and its lock but not the thread."""
         self._heap: list[_Entry] = []
         self._order = itertools.count()
         self._changed = threading.Condition(threading.Lock())
@@ -70,3 +75,5 @@ class _Timers:
 
 
 _timers = _Timers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_timers.reset)
