@@ -1,0 +1,40 @@
+# One virtual environment holds everything; `make` makes it when it is missing or older than pyproject.toml.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check bench chaos docs wheel
+
+demo: .venv/installed  ## the delays of 336,776 flights: prints where the report lies
+	$(BIN)/python docs/examples/flights.py --out demo-report
+
+test: $(if $(CI),wheel,.venv/installed)  ## the suite; where CI is set, against the built wheel
+	$(BIN)/python -m pytest -m "not chaos"
+
+check: .venv/installed  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: .venv/installed  ## what each promise costs, beside its floor
+	$(BIN)/python -m benchmarks
+
+chaos: .venv/installed  ## long runs under kill -9, full disks and cut networks
+	$(BIN)/python -m pytest -m chaos
+
+docs: .venv/installed  ## every code block and example, executed
+	$(BIN)/python -m pytest tests/docs
+
+# The wheel takes the place of the editable install, until the next target that wants that one back.
+wheel: .venv/installed
+	rm -rf dist
+	$(BIN)/uv build --quiet --python $(BIN)/python --wheel
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --reinstall-package penstock --no-deps dist/*.whl
+	rm .venv/installed
+
+.venv/installed: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	touch $@
+
+$(BIN)/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet uv
