@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (a synchronous flow that is started gets a thread)
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from penstock.flows import Flow
     from penstock.tasks import Task
 
-__all__ = ("call_flow", "call_task", "start_flow", "submit_task")
+__all__ = ("call_flow", "call_task", "gathering", "start_flow", "submit_task")
 
 
 def make_task_run(
@@ -39,7 +40,8 @@ def make_task_run(
     if tags := current_tags.get() | task.tags:
         run.tags = tags
     run.is_async = task.is_async
-    run.inputs = find_inputs(args, kwargs)
+    if inputs := find_inputs(args, kwargs):
+        run.inputs = inputs
     if wait_for is not None:
         run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
     return run
@@ -181,6 +183,14 @@ def submit_task(
         run.context = copy_context()
         callbacks.start(run)
     return future
+
+
+def gathering(work: Work) -> AbstractContextManager[None]:
+    """The block in which many runs of one work are submitted."""
+    run = current_run.get()
+    engine = run.engine if run is not None else engine_in_use()
+    runner = run.flow_run.runner if run is not None and run.flow_run is not None else engine.runner
+    return engine.dispatcher(runner).gathering(work)
 
 
 def _queue_behind_sibling(run: TaskRun) -> None:

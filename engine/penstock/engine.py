@@ -14,14 +14,16 @@ from collections.abc import Callable, Sequence
 from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from penstock.clock import SystemClock
 from penstock.context import current_engine, current_run
+from penstock.dispatch import Dispatcher, report
 from penstock.errors import ConfigurationError
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.logging import engine_logger
-from penstock.ports import Call, Clock, Event, Report, Runner, Sink
+from penstock.ports import Clock, Event, Runner, Sink
 from penstock.records import Run
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Engine:
         self._opened: Runner | None = None
         self._owns_runner = False
         self._lock = threading.Lock()
+        self._dispatchers: WeakKeyDictionary[Runner, Dispatcher] = WeakKeyDictionary()
         self._tokens: list[Token[Engine | None]] = []
 
     @property
@@ -104,9 +107,12 @@ class Engine:
         """How many transitions the sinks missed because they did not keep up."""
         return self._events.dropped
 
-    def dispatch(self, runner: Runner, call: Call, report: Report) -> None:
-        """Bring a call to a runner."""
-        runner.submit((call,), report)
+    def dispatcher(self, runner: Runner) -> Dispatcher:
+        """What brings calls to a runner."""
+        dispatcher = self._dispatchers.get(runner)
+        if dispatcher is None:
+            dispatcher = self._dispatchers.setdefault(runner, Dispatcher(runner, report))
+        return dispatcher
 
     @overload
     def start(self, flow: AsyncFlow[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...

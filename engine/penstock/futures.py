@@ -2,7 +2,7 @@
 
 A `Signal` is something that happens once; a `Future` is the signal of one run's end, together with the run. Both
 work in every world: callbacks run in whichever thread brings the news, a synchronous caller blocks, and a coroutine
-awaits. They hold no lock. The list of callbacks is drained by popping, and popping is atomic: the thread that
+awaits. Completing one takes no lock. The list of callbacks is drained by popping, and popping is atomic: the thread that
 completes the signal and a thread that adds a callback just then may both drain, and each callback still runs once.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (futures are awaitable)
 import itertools
+import threading  # noqa: TID251 (a signal's first callback may come from two threads at once)
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -28,6 +29,9 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
+_first_callback = threading.Lock()
+
+
 class Signal:
     """Something that happens once.
 
@@ -44,7 +48,8 @@ class Signal:
         self.value: Any = None
         self.run = run
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._callbacks: list[Callable[[Any], object]] = []
+        # Most signals get no callback or one, and an empty list apiece is what the garbage collector would walk.
+        self._callbacks: list[Callable[[Any], object]] | None = None
 
     def complete(self, value: Any = None) -> None:
         """Let it happen, and run the callbacks here and now."""
@@ -55,6 +60,10 @@ class Signal:
 
     def on_done(self, callback: Callable[[Any], object]) -> None:
         """Call ``callback(self)`` when it happens, in that thread; at once if it has happened."""
+        if self._callbacks is None:
+            with _first_callback:
+                if self._callbacks is None:
+                    self._callbacks = []
         self._callbacks.append(callback)
         if self.done:
             self._drain()
@@ -62,14 +71,16 @@ class Signal:
     def forget(self, callback: Callable[[Any], object]) -> None:
         """Take a callback back, if it has not been called."""
         try:
-            self._callbacks.remove(callback)
+            if self._callbacks is not None:
+                self._callbacks.remove(callback)
         except ValueError:
             pass  # it is being called
 
     def _drain(self) -> None:
-        while self._callbacks:
+        callbacks = self._callbacks
+        while callbacks:
             try:
-                callback = self._callbacks.pop(0)
+                callback = callbacks.pop(0)
             except IndexError:
                 return
             callback(self)
@@ -110,6 +121,12 @@ class Future(Signal, Generic[R_co]):
         """Whether the run has ended well; asking does not count as looking."""
         state = self.run.state
         return state is not None and state._type is StateType.COMPLETED
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the value has to be loaded, which may take time."""
+        state = self.run.state
+        return state is not None and state.is_elsewhere
 
     @property
     def state(self) -> State:
@@ -186,10 +203,8 @@ class Future(Signal, Generic[R_co]):
     def __await__(self) -> Generator[Any, None, R_co]:
         if not self.done:
             yield from wait_in_loop(self).__await__()
-        state = self.run.state
-        if state is not None and state.is_completed() and state.is_elsewhere:
-            self.look()
-            return (yield from asyncio.to_thread(state.result).__await__())
+        if self.elsewhere:
+            return (yield from asyncio.to_thread(self._value, True).__await__())
         return self._value(True)
 
     def __repr__(self) -> str:
@@ -296,7 +311,7 @@ class FutureList(list[Future[R]], Generic[R]):
             await wait_in_loop(ended)
         if ended.failed is not None:
             await ended.failed
-        return [await future for future in self]
+        return [await future if future.elsewhere else future._value(True) for future in self]
 
 
 class _AllEnded(Signal):
@@ -310,8 +325,9 @@ class _AllEnded(Signal):
         self._futures = futures
         self._fail_fast = fail_fast
         self._arrivals = itertools.count(1)
+        arrive = self._arrive
         for future in futures:
-            future.on_done(self._arrive)
+            future.on_done(arrive)
         if not futures:
             self.complete()
 

@@ -6,15 +6,16 @@ import io
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from penstock.annotations import AllowFailure, Quote, Unmapped
-from penstock.calls import submit_task
+from penstock.calls import gathering, submit_task
 from penstock.context import current_run
 from penstock.errors import ConfigurationError, MappingLengthMismatch, MappingMissingIterable
 from penstock.futures import Future, FutureList, Signal, wait_in_loop
 from penstock.inputs import find_inputs
 from penstock.ports import Work
+from penstock.schedule import BatchSize
 from penstock.waiting import block
 
 if TYPE_CHECKING:
@@ -26,15 +27,29 @@ R = TypeVar("R")
 
 
 def map_task(
-    task: Task[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any], wait_for: Iterable[Any] | None
+    task: Task[..., R],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    wait_for: Iterable[Any] | None,
+    batch_size: BatchSize | None,
 ) -> FutureList[R]:
     """Submit a task once for each item."""
     arguments = _Arguments(task, args, kwargs)
     arguments.check_lengths()
+    if checked_batch_size(batch_size, f"{task}.map") is not None:
+        arguments.shared = replace(arguments.shared or task.work, batch_size=batch_size)
     waits = list(wait_for) if wait_for is not None else None
-    return FutureList(
-        submit_task(task, item_args, item_kwargs, waits, arguments.shared) for item_args, item_kwargs in arguments
-    )
+    with gathering(arguments.shared or task.work):
+        return FutureList(
+            submit_task(task, item_args, item_kwargs, waits, arguments.shared) for item_args, item_kwargs in arguments
+        )
+
+
+def checked_batch_size(size: object, owner: object) -> BatchSize | None:
+    """Refuse a batch size that cannot work."""
+    if size is None or size == "auto" or (isinstance(size, int) and size >= 1):
+        return cast("BatchSize | None", size)
+    raise ConfigurationError(f'{owner}: batch_size={size!r}; give a number of 1 or more, or "auto".')
 
 
 class _Slot:

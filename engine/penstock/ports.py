@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 __all__ = (
@@ -58,6 +58,7 @@ class Work:
         is_async: Whether calling the function gives a coroutine or an async generator.
         is_generator: Whether calling the function gives a (sync or async) generator; its value is the list of items.
         options: What a particular runner understands, for example ``{"resources": {"GPU": 1}}``.
+        batch_size: How many calls shall travel together; None leaves it to the runner.
     """
 
     function: Callable[..., Any]
@@ -68,6 +69,7 @@ class Work:
     is_async: bool = False
     is_generator: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    batch_size: int | Literal["auto"] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +83,7 @@ class Call:
         run: The task run; `RunView.id` and `attempt` together are the fencing token.
         attempt: 1 for the first attempt of the run.
         context: The context variables of whoever submitted the run, with the run itself set as the current one.
+        alone: Whether the call must not share a batch: it was in one whose worker died.
     """
 
     work: Work
@@ -89,6 +92,7 @@ class Call:
     run: RunView
     attempt: int
     context: Context
+    alone: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -161,6 +165,10 @@ class Runner(Protocol):
     def batches(self) -> bool: ...
     @property
     def ordered(self) -> bool: ...
+    @property
+    def batch_size(self) -> int | Literal["auto"]: ...
+    @property
+    def batch_seconds(self) -> float: ...
     @property
     def capacity(self) -> int: ...
     @property

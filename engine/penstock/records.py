@@ -54,6 +54,7 @@ class Run:
 
     kind = "run"
     state: State | None = None
+    history: list[State] = []  # noqa: RUF012 (empty for ever: the first transition gives the run its own)
     attempt = 0
     cancel_reason: str | None = None
     waiting_on: Run | None = None
@@ -80,7 +81,6 @@ class Run:
     engine: Engine
     parent: Run | None
     scope: Run
-    history: list[State]
     key: int
 
     @property
@@ -115,7 +115,10 @@ class Run:
             raise IllegalTransition(f"{self} is {old} and cannot become {name or type.value.capitalize()}.")
         engine = self.engine
         self.state = state = State(type, name, message, data, engine.clock.time())
-        self.history.append(state)
+        if old is None:
+            self.history = [state]
+        else:
+            self.history.append(state)
         if engine.sinks:
             engine.emit(Event(self, len(self.history), state))
         return state
@@ -148,7 +151,7 @@ class Run:
         """Whether the function's arguments may hold the reference itself, because its worker can load it."""
         return False
 
-    def survives_crash(self) -> bool:
+    def survives_crash(self, crash: BaseException) -> bool:
         """Whether another attempt may follow one that was lost, counting this one."""
         return False
 
@@ -206,6 +209,8 @@ class TaskRun(Run):
         runner: Where submitted attempts execute; None for a run that executes in place.
         call: The attempt that the runner has, while it has one.
         outcome: Completed with the `Outcome` of that attempt.
+        shared: What the calls of one map have in common, where that is more than the task's own `Work`.
+        crashes: How many attempts were lost.
     """
 
     kind = "Task"
@@ -213,6 +218,8 @@ class TaskRun(Run):
     call: Call | None = None
     outcome: Signal | None = None
     shared: Work | None = None
+    crashes = 0
+    _counted_crashes = 0
     definition: Task[..., Any]
 
     def __init__(
@@ -224,7 +231,6 @@ class TaskRun(Run):
         self.definition = task
         self.args = args
         self.kwargs = kwargs
-        self.history = []
         if parent is not None:
             self.scope = parent.scope
             self.flow_run = parent.flow_run
@@ -254,6 +260,17 @@ class TaskRun(Run):
     def work(self) -> Work:
         """What this run's calls share with those of the same task or map."""
         return self.shared or self.definition.work
+
+    def survives_crash(self, crash: BaseException) -> bool:
+        """Whether another attempt may follow one that was lost, counting this one.
+
+        A call whose function had certainly not been entered when its worker died never ran, so that sending it again
+        repeats nothing and is not counted. Otherwise the task says how often somebody's side effect may happen twice.
+        """
+        self.crashes += 1
+        if getattr(crash, "entered", True):
+            self._counted_crashes += 1
+        return self._counted_crashes <= self.definition.crash_retries
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
@@ -298,7 +315,6 @@ class FlowRun(Run):
         self.args = args
         self.kwargs = kwargs
         self.parameters: Mapping[str, Any] = {}
-        self.history = []
         self.scope = self
         self.flow_run = self
         self.live: set[Run] = set()

@@ -186,7 +186,7 @@ async def _attempts(run: Run, host: Host) -> None:
                 await _stop_children(run, host)
             outcome = _failed(run, error)
         except Lost as lost:
-            if not run.survives_crash():
+            if not run.survives_crash(lost.crash):
                 raise
             run_logger(run).warning("Lost its worker, trying again: %s", lost.crash)
             continue

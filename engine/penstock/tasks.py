@@ -9,9 +9,10 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 from penstock.calls import call_task, submit_task
 from penstock.definitions import KEEP, Definition, Hook, Keep
 from penstock.futures import Future, FutureList
-from penstock.mapping import MapIterator, map_task
+from penstock.mapping import MapIterator, checked_batch_size, map_task
 from penstock.policies import RetryDelay, exponential_backoff
 from penstock.ports import Work
+from penstock.schedule import BatchSize
 from penstock.states import State
 
 __all__ = ("AsyncTask", "Task", "exponential_backoff", "task")
@@ -39,6 +40,8 @@ class Task(Definition[P, R], Generic[P, R]):
 
     def _set_up(self, options: Mapping[str, Any]) -> None:
         self.runner_options: Mapping[str, Any] = options.get("runner_options") or {}
+        self.crash_retries: int = options.get("crash_retries") or 0
+        self.batch_size: BatchSize | None = checked_batch_size(options.get("batch_size"), self)
 
     @cached_property
     def work(self) -> Work:
@@ -51,6 +54,7 @@ class Task(Definition[P, R], Generic[P, R]):
             is_async=self.is_async,
             is_generator=self.is_generator,
             options=self.runner_options,
+            batch_size=self.batch_size,
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -119,13 +123,16 @@ class Task(Definition[P, R], Generic[P, R]):
         """Submit the task once for each item of its iterable arguments.
 
         Arguments that are no iterables, strings, and whatever is wrapped in `unmapped` go to every run as a whole.
+        On a runner with workers of its own several runs travel together; ``batch_size=n`` fixes how many, 1 turns
+        that off. Each run keeps its own state, retries, logs and result.
 
         Raises:
             MappingMissingIterable: If there is nothing to map over.
             MappingLengthMismatch: If the iterables differ in length.
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
-        futures = map_task(self, args, kwargs, wait_for)
+        batch_size = None if "batch_size" in self.signature.names else kwargs.pop("batch_size", None)
+        futures = map_task(self, args, kwargs, wait_for, batch_size)
         return [_state_of(future) for future in futures] if return_state else futures
 
     def map_iter(self, *args: Any, window: int = 256, ordered: bool = True, **kwargs: Any) -> MapIterator[R]:
@@ -160,6 +167,8 @@ class Task(Definition[P, R], Generic[P, R]):
         on_failure: Iterable[Hook] | None | Keep = KEEP,
         on_cancellation: Iterable[Hook] | None | Keep = KEEP,
         on_crashed: Iterable[Hook] | None | Keep = KEEP,
+        crash_retries: int | None | Keep = KEEP,
+        batch_size: BatchSize | None | Keep = KEEP,
         runner_options: Mapping[str, Any] | None | Keep = KEEP,
     ) -> Task[P, R]:
         """A copy of the task with some options changed; None, or an empty list, clears one."""
@@ -208,6 +217,8 @@ def task(
     on_failure: Iterable[Hook] | None = None,
     on_cancellation: Iterable[Hook] | None = None,
     on_crashed: Iterable[Hook] | None = None,
+    crash_retries: int | None = None,
+    batch_size: BatchSize | None = None,
     runner_options: Mapping[str, Any] | None = None,
 ) -> _Decorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -218,7 +229,8 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: See the overload. ``retry_delay_seconds`` is a number, one per retry, or a function such as
             `exponential_backoff`; ``retry_jitter_factor=f`` stretches each delay by up to ``1 + f``;
             ``retry_condition_fn(task, run, state)`` decides whether a failure is worth another attempt; hooks are
-            called as ``hook(task, run, state)``; ``task_run_name`` is a template over the parameters, or a function.
+            called as ``hook(task, run, state)``; ``crash_retries`` is how often an attempt whose worker died may be
+            repeated, at the risk that its side effects happen twice; ``batch_size`` see `Task.map`; ``task_run_name`` is a template over the parameters, or a function.
 
     Raises:
         ConfigurationError: If an option cannot work.

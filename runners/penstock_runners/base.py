@@ -26,7 +26,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from penstock.clock import SystemClock
 from penstock.errors import RunnerClosed
@@ -46,10 +46,15 @@ class TaskRunner(ABC):
             run on the worker; if not, the engine keeps async functions on an event loop and never submits them.
         ordered: Whether what one run submits executes one after the other, in the order of submission.
         batches: Whether a submission costs enough for the engine to gather several calls into one.
+        batch_size: How many calls travel together where neither the task nor the map says.
+        batch_seconds: How long a batch lasts that ``"auto"`` makes: long enough to pay for its trip, short enough to
+            share work out (benchmarks/batching.py).
     """
 
     remote: ClassVar[bool] = False
     batches: ClassVar[bool] = False
+    batch_size: int | Literal["auto"] = "auto"
+    batch_seconds: float = 0.05
     ordered: ClassVar[bool] = False
 
     on_line: Callable[[Call, LogLine], None] | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (asks whether a loop runs in this thread)
 import threading  # noqa: TID251 (a thread for I/O that must not hold up a loop)
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -32,14 +33,15 @@ class CallbacksHost:
     async def perform(self, run: TaskRun) -> Any:
         """Hand the attempt to the runner and stand still until its outcome is home."""
         signal = run.outcome = Signal(run)
-        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, run.context.copy())
-        runner = run.runner
-        assert runner is not None, "a run under this host was submitted to a runner"
-        run.engine.dispatch(runner, call, report)
+        context = run.context or copy_context()
+        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context.copy(), run.crashes > 0)
+        assert run.runner is not None, "a run under this host was submitted to a runner"
+        dispatcher = run.engine.dispatcher(run.runner)
+        dispatcher.submit(call)
         try:
             await self.wait(signal)
         except Cancelled:
-            runner.cancel(call)
+            dispatcher.cancel(call)
             raise
         finally:
             run.call = run.outcome = None
@@ -88,14 +90,6 @@ def _call_then(function: Callable[[], Any], done: Signal) -> None:
 
 def _reraise(error: BaseException) -> Any:
     raise error
-
-
-def report(call: Call, outcome: Outcome) -> None:
-    """Take an outcome home; one that comes too late, or for an attempt that is over, meets nobody."""
-    run: Any = call.run
-    signal: Signal | None = run.outcome
-    if signal is not None and run.call is call and not signal.done:
-        signal.complete(outcome)
 
 
 class _Stand:

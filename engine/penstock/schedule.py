@@ -1,0 +1,150 @@
+"""How calls become batches. Pure: events go in, batches come out.
+
+A remote runner pays for every submission, some 80 µs for a process and 2,000 for Dask, and a task may take ten. So
+calls of the same work go together, and the question is how many. Too few, and the trip costs more than the work; too
+many, and a worker idles while another one has hours in its queue. The answer is the one of guided self-scheduling:
+
+* At most two batches for each worker are out at a time, one that it works on and one that waits at its door, so no
+  worker starves. What arrives meanwhile stays here, and is cut when a batch has come home.
+* The first calls go out alone and at once: a single call never waits for company.
+* A batch is to last about as long as makes its trip cheap (`TaskRunner.batch_seconds`), by what calls of this work
+  have lasted so far; it is never more than four times the last one, since a measurement of a few calls is not to be
+  trusted with thousands; and never more than an equal share of what is queued, so that the end is shared out evenly.
+
+Where the user fixed the number, batches have exactly that many calls, but for the last of a map.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from penstock.ports import Call, Work
+
+__all__ = ("BatchSize", "Batcher")
+
+BatchSize: TypeAlias = int | Literal["auto"]
+
+_OUT_PER_WORKER = 2
+_GROWTH = 4
+_SMOOTHING = 0.3
+"""How much the newest measurement counts; chosen with the three constants above by benchmarks/batching.py."""
+
+_SHORTEST = 1e-6
+"""Seconds that a call lasts at least: below it clocks measure nothing."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The calls of one work that have not been sent, in order, and what is known about its calls."""
+
+    size: BatchSize
+    calls: dict[Call, None] = field(default_factory=dict[Call, None])
+    held: bool = False
+    seconds: float | None = None
+    last: int = 1
+
+
+class Batcher:
+    """Decides which calls to send together, for one runner.
+
+    Args:
+        workers: How many calls the runner can execute at a time.
+        batch_seconds: How long a batch is to last.
+    """
+
+    def __init__(self, workers: int, batch_seconds: float) -> None:
+        self._workers = max(1, workers)
+        self._batch_seconds = batch_seconds
+        self._queues: dict[Work, _Queue] = {}
+        self._out = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have not been sent."""
+        return sum(len(queue.calls) for queue in self._queues.values())
+
+    def add(self, call: Call, size: BatchSize) -> list[Sequence[Call]]:
+        """A call is ready.
+
+        Args:
+            call: The call.
+            size: How many calls of its work shall go together.
+
+        Returns:
+            The batches to send now.
+        """
+        queue = self._queues.get(call.work)
+        if queue is None:
+            queue = self._queues[call.work] = _Queue(size)
+        queue.calls[call] = None
+        return self._cut()
+
+    def hold(self, work: Work, size: BatchSize) -> None:
+        """More calls of this work follow at once: batches of a fixed size wait until they are full."""
+        self._queues.setdefault(work, _Queue(size)).held = True
+
+    def release(self, work: Work) -> list[Sequence[Call]]:
+        """That was the last of them."""
+        queue = self._queues.get(work)
+        if queue is not None:
+            queue.held = False
+        return self._cut()
+
+    def withdraw(self, call: Call) -> bool:
+        """Take a call back; False if it has been sent."""
+        queue = self._queues.get(call.work)
+        if queue is None or call not in queue.calls:
+            return False
+        del queue.calls[call]
+        return True
+
+    def came_home(self, work: Work, seconds: float) -> None:
+        """A call of this work has ended after so many seconds."""
+        queue = self._queues.get(work)
+        if queue is not None:
+            measured = max(seconds, _SHORTEST)
+            known = queue.seconds
+            queue.seconds = measured if known is None else known + _SMOOTHING * (measured - known)
+
+    def batch_done(self) -> list[Sequence[Call]]:
+        """All calls of a batch have come home, so there is room for another."""
+        self._out -= 1
+        for work in [work for work, queue in self._queues.items() if not queue.calls and not queue.held and not self._out]:
+            del self._queues[work]
+        return self._cut()
+
+    def _cut(self) -> list[Sequence[Call]]:
+        batches: list[Sequence[Call]] = []
+        progress = True
+        while progress:
+            progress = False
+            # One batch of each work in turn: a long map does not keep a short one waiting.
+            for queue in self._queues.values():
+                count = self._count(queue)
+                if count:
+                    batches.append(list(itertools.islice(queue.calls, count)))
+                    for call in batches[-1]:
+                        del queue.calls[call]
+                    queue.last = count
+                    self._out += 1
+                    progress = True
+        return batches
+
+    def _count(self, queue: _Queue) -> int:
+        """How many calls of this queue to send now."""
+        ready = len(queue.calls)
+        if queue.size != "auto":
+            full = ready >= queue.size
+            partial = ready > 0 and not queue.held
+            return queue.size if full else ready if partial else 0
+        if ready == 0 or self._out >= _OUT_PER_WORKER * self._workers:
+            return 0
+        if queue.seconds is None:
+            return 1
+        by_time = int(self._batch_seconds / queue.seconds)
+        by_share = math.ceil(ready / (_OUT_PER_WORKER * self._workers))
+        return max(1, min(by_time, by_share, _GROWTH * queue.last))
