@@ -13,7 +13,7 @@ test: $(if $(CI),wheel,.venv/installed)  ## the suite; where CI is set, against 
 check: .venv/installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: .venv/installed  ## what each promise costs, beside its floor
 	$(BIN)/python -m benchmarks

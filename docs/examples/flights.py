@@ -116,8 +116,8 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Delays of 2013</title>
 <style>body {{ font: 16px sans-serif; max-width: 70em; margin: 2em auto }} td, th {{ padding: .2em 1em }}</style>
 <h1>Flights from New York, 2013</h1>
-<p>{read:,} flights read, {kept:,} kept. They arrived {minutes:.2f} minutes late on average; {late:.2f} % of them arrived
-more than {limit} minutes late.</p>
+<p>{read:,} flights read, {kept:,} kept. They arrived {minutes:.2f} minutes late on average; {late:.2f} % of them
+arrived more than {limit} minutes late.</p>
 <img src="delays.png" alt="Mean arrival delay by day and by weather" width="100%">
 <h2>By carrier</h2>{carriers}
 <h2>By weather at departure</h2>{kinds}
@@ -168,7 +168,7 @@ def report_delays(out: Path) -> Path:
     show_progress(summaries)
 
     sums = pd.concat(summaries.result(), ignore_index=True)
-    write_parquet(days, out / "flights.parquet")
+    write_parquet(days.result(), out / "flights.parquet")
     write_parquet([sums], out / "delays.parquet")
     plot(sums, out / "delays.png")
     return write_report(sums, airlines, dropped, out / "report.html")
