@@ -25,9 +25,8 @@ class Name(NamedTuple):
 
 
 # Their variables describe the process or the loop that they were set in, and would be lies anywhere else.
-_LOCAL_PACKAGES = frozenset(
-    {"anyio", "asyncio", "dask", "distributed", "penstock", "penstock_runners", "ray", "sniffio"}
-)
+_LOCAL_PACKAGES = frozenset({"anyio", "asyncio", "dask", "distributed", "penstock", "ray", "sniffio"})
+_LOCAL_MODULES = frozenset({"penstock_runners.capture"})
 
 _names: dict[ContextVar[Any], Name | None] = {}
 _made: dict[Name, ContextVar[Any]] = {}
@@ -86,5 +85,6 @@ def _search(variable: ContextVar[Any]) -> Name | None:
     for name, module in (*modules, ("__main__", sys.modules["__main__"])):
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is variable:
-                return None if name.partition(".")[0] in _LOCAL_PACKAGES else Name(name, attribute)
+                is_local = name in _LOCAL_MODULES or name.partition(".")[0] in _LOCAL_PACKAGES
+                return None if is_local else Name(name, attribute)
     return None
