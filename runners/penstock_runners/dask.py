@@ -1,0 +1,141 @@
+"""Dask: attempts execute on the workers of a `distributed` cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from penstock.errors import MissingContextError, RunnerClosed
+from penstock.ports import Call, Clock, Reference, Report
+from penstock_runners.base import TaskRunner
+from penstock_runners.dask_cluster import ClusterSettings, connect
+from penstock_runners.dask_session import Session
+from penstock_runners.extras import distributed
+from penstock_runners.references import ClusterReference
+
+__all__ = ("DaskTaskRunner", "get_dask_client")
+
+
+class DaskTaskRunner(TaskRunner):
+    """Runs calls on a Dask cluster: one that is there, or one that is started and stopped with the runner.
+
+    Args:
+        cluster: A cluster object to use; it is left as it was.
+        address: The address of a scheduler to use, for example ``"tcp://10.0.0.1:8786"``.
+        cluster_class: What to call for a cluster of our own: a class, or the name to import it by, for example
+            ``"dask_kubernetes.operator.KubeCluster"``. By default a `distributed.LocalCluster`.
+        cluster_kwargs: Its arguments.
+        adapt_kwargs: Arguments for its ``adapt``, for example ``{"minimum": 1, "maximum": 10}``.
+        client_kwargs: Arguments for the `distributed.Client`; ``timeout`` is the seconds to wait for the scheduler.
+        performance_report_path: Where to write Dask's report of what the cluster did while the runner was open.
+
+    Raises:
+        ConfigurationError: If the arguments name more than one cluster.
+
+    A task's ``options`` may set Dask's ``resources``, ``priority``, ``workers`` and ``allow_other_workers``.
+    """
+
+    remote = True
+    batches = True
+
+    def __init__(
+        self,
+        cluster: Any = None,
+        address: str | None = None,
+        cluster_class: str | Callable[..., Any] | None = None,
+        cluster_kwargs: Mapping[str, Any] | None = None,
+        adapt_kwargs: Mapping[str, Any] | None = None,
+        client_kwargs: Mapping[str, Any] | None = None,
+        performance_report_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._settings = ClusterSettings(
+            cluster=cluster,
+            address=address,
+            cluster_class=cluster_class,
+            cluster_kwargs=dict(cluster_kwargs or {}),
+            adapt_kwargs=dict(adapt_kwargs or {}),
+            client_kwargs=dict(client_kwargs or {}),
+            performance_report_path=performance_report_path,
+        )
+        self._session: Session | None = None
+
+    @property
+    def capacity(self) -> int:
+        """How many threads the cluster's workers have."""
+        return self._session.threads if self._session is not None else os.cpu_count() or 1
+
+    def open(self, clock: Clock) -> None:
+        """Start or find the cluster; blocks until it answers.
+
+        Raises:
+            MissingExtra: If Dask is not installed.
+            RunnerError: If the cluster cannot be started or reached, or cannot run our tasks.
+        """
+        connection = connect(self._settings)
+        session = Session(connection, self.on_line)
+        session.start()
+        self._session = session
+        super().open(clock)
+
+    def submit(self, calls: Sequence[Call], report: Report) -> None:
+        """Send the calls as one Dask task; their outcomes come home as they end, within 50 ms."""
+        self._opened().submit(calls, report)
+
+    def cancel(self, call: Call) -> bool:
+        """Withdraw a call that no worker has entered yet; it is reported as cancelled once all workers agreed.
+
+        Returns:
+            False: the answer comes with the outcome. What runs in a Dask worker's thread cannot be stopped.
+        """
+        self._opened().cancel(call)
+        return False
+
+    def accepts(self, reference: Reference) -> bool:
+        """Whether the value is kept on this cluster; it then goes from worker to worker."""
+        return (
+            isinstance(reference, ClusterReference)
+            and self._session is not None
+            and reference.session == self._session.id
+        )
+
+    def close(self, grace: float) -> None:
+        """Withdraw what waits, give what runs ``grace`` seconds, leave the cluster, and stop it if it is ours."""
+        super().close(grace)
+        session, self._session = self._session, None
+        if session is not None:
+            session.close(grace)
+
+    def duplicate(self) -> Self:
+        """Make an unopened runner with the same settings, the same given cluster included."""
+        return type(self)(**{name: getattr(self._settings, name) for name in self._settings.__dataclass_fields__})
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise RunnerClosed(
+                "DaskTaskRunner is not open: name it in @flow(task_runner=...), or use it in a `with` block"
+            )
+        return self._session
+
+
+@contextmanager
+def get_dask_client() -> Generator[Any, None, None]:
+    """Give the code of a task a `distributed.Client` of the cluster that it runs on.
+
+    While the block waits for what it submitted, the worker's slot is free for others.
+
+    Raises:
+        MissingContextError: If this is not a Dask worker.
+    """
+    context = distributed().worker_client()
+    try:
+        client = context.__enter__()
+    except ValueError as error:
+        raise MissingContextError(
+            "get_dask_client() only works inside a task that a DaskTaskRunner runs: this is not a Dask worker"
+        ) from error
+    try:
+        yield client
+    finally:
+        context.__exit__(None, None, None)

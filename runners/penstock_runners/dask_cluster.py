@@ -1,0 +1,260 @@
+"""Which Dask cluster a runner talks to, and what of it is the runner's own.
+
+Whatever `connect` starts is closed by `Connection.close`; a cluster that was handed in, or that lies behind an
+address, is only talked to. Our own clusters listen on the loopback interface, open no dashboard, and give up a task
+whose worker died: Dask would otherwise run it up to three more times.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import platform
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+from penstock.errors import ConfigurationError, RunnerError
+from penstock_runners.extras import distributed
+
+__all__ = ("ClusterSettings", "Connection", "connect")
+
+# Seconds until a scheduler that does not answer counts as unreachable; a user's `timeout` in client_kwargs wins.
+CONNECT_TIMEOUT = 5.0
+
+# What Dask writes into this process's environment whenever it starts a worker from here, beside the names that its
+# setting distributed.nanny.pre-spawn-environ lists. It never takes them back.
+_LEAKED = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Where the cluster is, or how to start one; checked when it is made.
+
+    Raises:
+        ConfigurationError: If the settings name more than one cluster, or settings for starting one beside an
+            existing one.
+    """
+
+    cluster: Any = None
+    address: str | None = None
+    cluster_class: str | Callable[..., Any] | None = None
+    cluster_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    adapt_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    client_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    performance_report_path: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("cluster", "address", "cluster_class") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigurationError(f"DaskTaskRunner takes one of cluster, address and cluster_class, not {given}")
+        if not self.starts_cluster:
+            refused = [name for name in ("cluster_kwargs", "adapt_kwargs") if getattr(self, name)]
+            if refused:
+                raise ConfigurationError(
+                    f"DaskTaskRunner({given[0]}=...) uses a cluster that is already there and leaves it as it is: "
+                    f"{' and '.join(refused)} would start or change one, leave them out"
+                )
+
+    @property
+    def starts_cluster(self) -> bool:
+        """Whether the runner starts its own cluster."""
+        return self.cluster is None and self.address is None
+
+
+class Connection:
+    """A client of a cluster, and everything that has to be let go of with it.
+
+    Attributes:
+        client: A synchronous `distributed.Client` on a loop thread of its own or of our own cluster.
+        owned: Whether we started the cluster.
+        threads: How many tasks the cluster runs at the same time, as far as is known.
+    """
+
+    def __init__(self, client: Any, owned: bool, threads: int, stack: ExitStack) -> None:
+        self.client = client
+        self.owned = owned
+        self.threads = threads
+        self._stack = stack
+
+    def close(self) -> None:
+        """Leave the cluster, and stop it if it is ours."""
+        self._stack.close()
+
+
+def connect(settings: ClusterSettings) -> Connection:
+    """Start or find the cluster and connect to it; blocks until it answers.
+
+    Raises:
+        MissingExtra: If Dask is not installed.
+        RunnerError: If the cluster cannot be started or reached, or cannot run our tasks.
+    """
+    distributed()  # if it is missing, the error is to say so and nothing else
+    with ExitStack() as stack:
+        if settings.starts_cluster:
+            restore = stack.enter_context(_environment_kept())
+            cluster = stack.enter_context(_started(settings))
+            restore()
+            client = stack.enter_context(_client(cluster, settings))
+            threads = _expected_threads(client, settings.adapt_kwargs)
+        else:
+            client = stack.enter_context(_client(_address(settings), settings))
+            _check_versions(client)
+            threads = sum(client.nthreads().values())
+        if settings.performance_report_path is not None:
+            stack.enter_context(_report(client, settings.performance_report_path))
+        return Connection(client, settings.starts_cluster, max(1, threads), stack.pop_all())
+
+
+@contextmanager
+def _environment_kept() -> Generator[Callable[[], None], None, None]:
+    """Give this process back the variables that starting workers overwrites.
+
+    Yields:
+        What does it now; it is done once more at the end, for workers that Dask replaced in between.
+    """
+    config = importlib.import_module("dask.config")
+    names = (*_LEAKED, *(config.get("distributed.nanny.pre-spawn-environ") or ()))
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield partial(_restore_environment, before)
+    finally:
+        _restore_environment(before)
+
+
+def _restore_environment(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
+    kind = _cluster_class(settings.cluster_class)
+    kwargs = {**_defaults(kind), **settings.cluster_kwargs}
+    try:
+        cluster = kind(**kwargs)
+    except Exception as error:
+        raise RunnerError(
+            f"DaskTaskRunner could not start {kind.__name__}({_spelled(kwargs)}): {error}. In a script that starts "
+            "worker processes, the code that runs the flow must stand under `if __name__ == '__main__':`."
+        ) from error
+    try:
+        if settings.adapt_kwargs:
+            cluster.adapt(**settings.adapt_kwargs)
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def _cluster_class(given: str | Callable[..., Any] | None) -> Callable[..., Any]:
+    if given is None:
+        return cast("Callable[..., Any]", distributed().LocalCluster)
+    if not isinstance(given, str):
+        return given
+    module, _, name = given.rpartition(".")
+    try:
+        return cast("Callable[..., Any]", getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"DaskTaskRunner(cluster_class={given!r}) cannot be imported: {error}") from error
+
+
+def _defaults(kind: Callable[..., Any]) -> dict[str, Any]:
+    """How a local cluster is started unless the user says otherwise; other clusters have their own defaults.
+
+    One thread a worker, because the GIL lets CPU-bound tasks have no more. Dask's own log is silenced, because a lost
+    worker is reported by the runs that it takes along.
+    """
+    if not (isinstance(kind, type) and issubclass(kind, distributed().LocalCluster)):
+        return {}
+    return {
+        "host": "127.0.0.1",
+        "dashboard_address": None,
+        "threads_per_worker": 1,
+        "processes": True,
+        "silence_logs": logging.CRITICAL,
+        # The scheduler serves its health page even without a dashboard; not on the dashboard's well-known port.
+        "scheduler_kwargs": {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0", "dashboard": False},
+    }
+
+
+def _spelled(kwargs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
+
+
+def _expected_threads(client: Any, adapt_kwargs: Mapping[str, Any]) -> int:
+    """Threads that the cluster has, or may grow to."""
+    threads: dict[str, int] = client.nthreads()
+    largest = max(threads.values(), default=1)
+    return max(sum(threads.values()), int(adapt_kwargs.get("maximum", 0)) * largest)
+
+
+# --- the client ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _client(where: Any, settings: ClusterSettings) -> Generator[Any, None, None]:
+    kwargs = {"timeout": CONNECT_TIMEOUT, "set_as_default": False, **settings.client_kwargs}
+    if settings.cluster is not None and getattr(settings.cluster, "security", None) is not None:
+        kwargs.setdefault("security", settings.cluster.security)
+    try:
+        client = distributed().Client(where, **kwargs)
+    except Exception as error:
+        raise RunnerError(
+            f"DaskTaskRunner cannot reach the scheduler at {getattr(where, 'scheduler_address', where)}: {error}. "
+            "Check the address and that the scheduler runs."
+        ) from error
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _address(settings: ClusterSettings) -> str:
+    """The scheduler's address; a given cluster is reached by it too, so that nothing of ours runs on its loop."""
+    return settings.address if settings.address is not None else str(settings.cluster.scheduler_address)
+
+
+def _check_versions(client: Any) -> None:
+    """Refuse a cluster whose workers cannot run our tasks, before the first task finds out."""
+    ours = tuple(platform.python_version_tuple()[:2])
+    answers = client.run(_python_version, on_error="return")
+    for worker, theirs in answers.items():
+        if isinstance(theirs, BaseException):
+            raise RunnerError(
+                f"the Dask worker {worker} cannot run Penstock's tasks: {type(theirs).__name__}: {theirs}. "
+                "Install the driver's version of penstock on the workers."
+            )
+        if tuple(theirs) != ours:
+            raise RunnerError(
+                f"the Dask worker {worker} runs Python {'.'.join(theirs)} and this driver Python {'.'.join(ours)}: "
+                "functions travel as bytecode, so both need the same minor version"
+            )
+
+
+def _python_version() -> tuple[str, ...]:
+    return tuple(platform.python_version_tuple()[:2])
+
+
+@contextmanager
+def _report(client: Any, path: str | os.PathLike[str]) -> Generator[None, None, None]:
+    """Have Dask record what the cluster does, and write its report when the runner is closed."""
+    report = distributed().performance_report(filename=os.fspath(path))
+    # Entered one by one: the runner may be closed in another thread and context than it was opened in.
+    try:
+        with client.as_current():
+            report.__enter__()
+    except ImportError as error:
+        raise ConfigurationError(
+            f"DaskTaskRunner(performance_report_path=...) needs bokeh, which Dask draws its reports with: {error}"
+        ) from error
+    try:
+        yield
+    finally:
+        with client.as_current():
+            report.__exit__(None, None, None)

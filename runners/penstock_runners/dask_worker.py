@@ -1,0 +1,231 @@
+"""What runs on Dask's side: a batch on a worker, and the fence in the scheduler.
+
+One Dask task is one batch. Its outcomes do not come home as the task's result, which a client would have to fetch
+after the whole batch, and which Dask would compute again if the worker died before that. They are sent as messages on
+a topic of the driver's, as they end: what had come home stands when the worker dies.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (a value is announced on the Dask worker's own loop)
+import pickle
+import threading  # noqa: TID251 (a batch, its timer and a withdrawal run on threads of the worker's)
+import time  # noqa: TID251 (how long an outcome has waited; a worker has the system's time and no other)
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from penstock.ports import LogLine
+from penstock_runners import pickling
+from penstock_runners.extras import distributed
+from penstock_runners.pickling import Pickled
+from penstock_runners.references import INLINE_LIMIT, ClusterReference, provided, weight
+from penstock_runners.wire import Batch, PackedOutcome, PackedWork
+from penstock_runners.worker import Site, run_batch, settled
+
+__all__ = ("Parcel", "make_fence", "run", "withdraw")
+
+# Seconds that an outcome waits for others to share its message; benchmarks/dask_floor.py.
+_COMPANY = 0.05
+
+
+@dataclass(slots=True)
+class Parcel:
+    """A batch for one Dask task; a class of ours and not a tuple, so that Dask does not look through it for futures.
+
+    Attributes:
+        session: The driver's session; also the topic for the outcomes.
+        number: Which submission of the session.
+        client: The driver's Dask client, which is to own what is kept here.
+        batch: The calls.
+        work: Their work, or None if it comes as the first of the task's values because it is large.
+        inputs: The keys of the kept values among the arguments, in the order of the task's values.
+        live: Whether log lines are to come home while their call runs.
+    """
+
+    session: str
+    number: int
+    client: str
+    batch: Batch
+    work: PackedWork | None
+    inputs: tuple[str, ...]
+    live: bool
+
+
+def run(parcel: Parcel, *values: Any) -> None:
+    """Run a batch; the one function that we submit.
+
+    Args:
+        parcel: The batch.
+        values: What the batch needs of what lies on the cluster; Dask has brought it to this worker.
+    """
+    outbox = _Outbox(distributed().get_worker(), parcel)
+    work, inputs = (values[0], values[1:]) if parcel.work is None else (parcel.work, values)
+    progress = _progress(parcel.session, parcel.number)
+    with provided(dict(zip(parcel.inputs, inputs))):
+        send = outbox.add_line if parcel.live else None
+        run_batch(parcel.batch, work, outbox.add, Site(entering=progress.enter), send)
+    outbox.flush()
+    # A function whose timeout has passed still runs and uses this slot.
+    while not settled(60.0):
+        pass
+
+
+class _Outbox:
+    """Sends outcomes home, several in a message if they end within a moment of each other."""
+
+    def __init__(self, worker: Any, parcel: Parcel) -> None:
+        self._worker = worker
+        self._parcel = parcel
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, PackedOutcome | LogLine]] = []
+        self._bytes = 0
+        self._sent = time.monotonic()
+        # The one outcome of a single call is sent when the batch is over, a moment later.
+        self._at_end = len(parcel.batch.items) == 1 and not parcel.live
+
+    def add(self, index: int, outcome: PackedOutcome) -> None:
+        """Take an outcome; a value above the limit stays here."""
+        size = 0 if outcome.value is None else weight(outcome.value)
+        if outcome.value is not None and size > INLINE_LIMIT:
+            reference = ClusterReference(self._parcel.session, self._keep(outcome.value), size)
+            outcome, size = outcome._replace(value=pickling.dumps(reference)), 0
+        self._put(index, outcome, size)
+
+    def add_line(self, index: int, line: LogLine) -> None:
+        """Take a log line of a call that still runs."""
+        self._put(index, line, len(line.message))
+
+    def _put(self, index: int, message: PackedOutcome | LogLine, size: int) -> None:
+        with self._lock:
+            self._waiting.append((index, message))
+            self._bytes += size
+            first, full = len(self._waiting) == 1, self._bytes > INLINE_LIMIT
+        if self._at_end:
+            return
+        if full or time.monotonic() - self._sent > _COMPANY:
+            self.flush()
+        elif first:
+            loop = self._worker.loop
+            loop.add_callback(loop.call_later, _COMPANY, self.flush)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        with self._lock:
+            messages, self._waiting, self._bytes = self._waiting, [], 0
+            self._sent = time.monotonic()
+        if messages:
+            self._worker.log_event(self._parcel.session, (self._parcel.number, pickle.dumps(messages, 5)))
+
+    def _keep(self, value: Pickled) -> str:
+        """Keep a value here as pure data of the driver's client: dropped with its handle, never recomputed."""
+        key = f"penstock-kept-{uuid.uuid4().hex}"
+        loop = self._worker.loop.asyncio_loop
+        asyncio.run_coroutine_threadsafe(self._announce(key, value), loop).result()
+        return key
+
+    async def _announce(self, key: str, value: Pickled) -> None:
+        worker = self._worker
+        worker.update_data({key: value})
+        await worker.scheduler.update_data(
+            who_has={key: [worker.address]}, nbytes={key: weight(value)}, client=self._parcel.client
+        )
+
+
+# --- withdrawing calls --------------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """How far a batch has come on this worker, and which of its calls were withdrawn before they were entered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entered = -1
+        self._withdrawn: set[int] = set()
+
+    def enter(self, index: int) -> bool:
+        with self._lock:
+            self._entered = index
+            return index not in self._withdrawn
+
+    def withdraw(self, index: int) -> bool:
+        with self._lock:
+            if index > self._entered:
+                self._withdrawn.add(index)
+            return index > self._entered
+
+
+# A batch that has ended is remembered for as long as its last outcomes may be on their way.
+_REMEMBERED = 10_000
+_batches: OrderedDict[tuple[str, int], _Progress] = OrderedDict()
+_batches_lock = threading.Lock()
+
+
+def _progress(session: str, number: int) -> _Progress:
+    with _batches_lock:
+        progress = _batches.setdefault((session, number), _Progress())
+        if len(_batches) > _REMEMBERED:
+            _batches.popitem(last=False)
+        return progress
+
+
+def withdraw(session: str, calls: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Keep calls from being entered on this worker; run on every worker when calls are cancelled.
+
+    Args:
+        session: The driver's session.
+        calls: Each call's submission and index.
+
+    Returns:
+        Those of the calls that this worker will not enter any more.
+    """
+    return [(number, index) for number, index in calls if _progress(session, number).withdraw(index)]
+
+
+# --- the fence ----------------------------------------------------------------------------------------------------
+
+
+def make_fence(session: str, ours: str) -> Any:
+    """Make a scheduler plugin that lets no batch of the session run a second time.
+
+    When a worker is lost Dask runs its tasks again elsewhere, up to `allowed-failures` times; when it retires, or is
+    lost after it finished them, even without that limit. The fence sees every such task on its way back, says that no
+    worker in the world may have it, and cancels it; the driver hears of that as of any cancelled task.
+
+    The plugin takes itself away when the driver's client leaves. The class is local so that it travels by value: the
+    scheduler of somebody else's cluster need not have this package.
+
+    Args:
+        session: The driver's session, with which the names of its tasks end.
+        ours: The driver's Dask client.
+    """
+
+    class Fence(distributed().SchedulerPlugin):  # type: ignore[misc] # distributed has no types
+        name = f"{session}-fence"
+
+        async def start(self, scheduler: Any) -> None:
+            self.scheduler = scheduler
+
+        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+            if finish != "released" or start not in ("processing", "memory"):
+                return
+            if not isinstance(key, tuple) or not str(key[0]).endswith(session):
+                return
+            task = self.scheduler.tasks[key]
+            if task.who_wants:  # nobody let go of it, so its worker did
+                task.worker_restrictions = {"nobody"}
+                cancel = partial(self.scheduler.stimulus_cancel, force=True, reason="worker-lost", msg="")
+                self.scheduler.loop.add_callback(cancel, [key], ours)
+
+        def log_event(self, topic: str, msg: Any) -> None:
+            if topic == session:  # delivered; the scheduler would keep a thousand of them
+                self.scheduler._broker.truncate(session)
+
+        def remove_client(self, scheduler: Any, client: str) -> None:
+            if client == ours:
+                scheduler.remove_plugin(self.name)
+
+    return Fence()
