@@ -49,3 +49,6 @@ class AsyncResultStore:
     exists = _twin(ResultStore.exists)
     delete = _twin(ResultStore.delete)
     keys = _twin(ResultStore.keys)
+    gc = _twin(ResultStore.gc)
+    keep_last = _twin(ResultStore.keep_last)
+    delete_prefix = _twin(ResultStore.delete_prefix)

@@ -2,7 +2,7 @@
 
 ::
 
-    prelude   magic "PENSTOCK", version u16, reserved u16, length of the head u32, CRC-32 of the head u32
+    prelude   magic "PENSTOCK", version u16, reserved u16, length of the head u32, CRC-32 of all this and the head u32
     head      JSON: key, serializer, type, times, provenance, how chunks are digested, whether there is a signature
     frames    each starts at a multiple of 64 bytes and is a sequence of chunks of at most 16 MiB (before compression)
     table     JSON: for every frame its offset, its codec and its chunks [size, stored size, digest]
@@ -41,6 +41,7 @@ HEAD_READ = 4096
 
 _MAGIC, _END = b"PENSTOCK", b"KCOTSNEP"
 _VERSION = 1
+_FIXED, _CRC = struct.Struct("<8sHHI"), struct.Struct("<I")
 _PRELUDE = struct.Struct("<8sHHII")
 _TRAILER = struct.Struct("<QI32s32s8s")
 _UNSIGNED = bytes(32)
@@ -97,16 +98,16 @@ class ContainerWriter(io.RawIOBase):
 
     def __init__(self, sink: Sink, head: Head, *, codec: Codec | None = None, key: bytes | None = None) -> None:
         self._sink = sink
-        self._wanted = codec
+        self._codec = codec
         self._key = key
         self._digest = _DIGESTS[head.digest]
         self._position = 0
         self._pending = bytearray()
-        self._codec: Codec | None = None
         self._chunks: list[tuple[int, int, str]] = []
         self._frames: list[dict[str, Any]] = []
         packed = orjson.dumps(asdict(head))
-        self._opening = _PRELUDE.pack(_MAGIC, _VERSION, 0, len(packed), zlib.crc32(packed)) + packed
+        fixed = _FIXED.pack(_MAGIC, _VERSION, 0, len(packed))
+        self._opening = fixed + _CRC.pack(zlib.crc32(packed, zlib.crc32(fixed))) + packed
         self._put(self._opening)
         self._begin()
 
@@ -131,12 +132,12 @@ class ContainerWriter(io.RawIOBase):
 
     def frame(self) -> None:
         """End the current frame and begin another."""
-        self._end()
+        self._flush()
         self._begin()
 
     def finish(self) -> Written:
         """End the last frame and write the table and the trailer."""
-        self._end()
+        self._flush()
         table = orjson.dumps(self._frames)
         offset = self._position
         seal = _seal(self._opening, table)
@@ -149,22 +150,19 @@ class ContainerWriter(io.RawIOBase):
         self._chunks = []
         self._frames.append({"offset": self._position, "codec": None, "chunks": self._chunks})
 
-    def _end(self) -> None:
-        self._flush()
-        if self._codec is not None:
-            self._frames[-1]["codec"] = self._codec.name
-            self._codec = None
-
     def _flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, bytearray()
             self._chunk(memoryview(pending))
 
     def _chunk(self, data: memoryview) -> None:
-        """Write one chunk; a frame's first chunk decides whether the frame is compressed."""
-        if not self._chunks and self._wanted is not None and worthwhile(self._wanted, data):
-            self._codec = self._wanted
-        stored: Bytes = data if self._codec is None else self._codec.compress(data)
+        """Write one chunk, compressed if that makes it smaller; so its two sizes say whether it is."""
+        stored: Bytes = data
+        if self._codec is not None and worthwhile(self._codec, data):
+            packed = self._codec.compress(data)
+            if len(packed) < len(data):
+                stored = packed
+                self._frames[-1]["codec"] = self._codec.name
         self._chunks.append((len(data), len(stored), self._digest(stored)))
         self._put(stored)
 
@@ -188,10 +186,9 @@ def read_head(start: memoryview, key: str) -> Head | int:
     end = _PRELUDE.size + length
     if len(start) < end:
         return end
-    packed = start[_PRELUDE.size : end]
-    if zlib.crc32(packed) != checksum:
+    if checksum != _opening_checksum(start, length):
         raise _corrupt(key, "its head does not match its checksum")
-    return _head(packed, key)
+    return _head(start[_PRELUDE.size : end], key)
 
 
 def read_container(
@@ -268,7 +265,9 @@ class _Frames:
         for chunk in frame.chunks:
             data = self._blob[position : position + chunk.stored]
             try:
-                plain[filled : filled + chunk.size] = decompress(data, chunk.size)
+                plain[filled : filled + chunk.size] = (
+                    data if chunk.stored == chunk.size else decompress(data, chunk.size)
+                )
             except ValueError as error:
                 raise _corrupt(self._key, f"a chunk cannot be decompressed ({error})") from error
             position += chunk.stored
@@ -293,7 +292,7 @@ class _Frame(NamedTuple):
         chunks = [_Chunk(int(size), int(stored), str(digest)) for size, stored, digest in row["chunks"]]
         name = row["codec"]
         for chunk in chunks:
-            if not 0 < chunk.size <= _CHUNK or chunk.stored <= 0 or (name is None and chunk.size != chunk.stored):
+            if not 0 < chunk.stored <= chunk.size <= _CHUNK or (name is None and chunk.stored < chunk.size):
                 raise ValueError(f"a chunk of {chunk.size} bytes, stored in {chunk.stored}")
         return cls(int(row["offset"]), None if name is None else str(name), chunks)
 
@@ -307,17 +306,18 @@ def _prelude(start: memoryview, key: str, *, whole: bool = False) -> tuple[int, 
         raise _corrupt(key, "it does not begin like a result of Penstock")
     if whole and _PRELUDE.size + length > len(start):
         raise _corrupt(key, "it is truncated")
-    if version != _VERSION:
-        sound = zlib.crc32(start[_PRELUDE.size : _PRELUDE.size + length]) == checksum
-        raise (
-            _corrupt(key, f"its version {version} is unknown")
-            if not sound
-            else ResultError(
-                f"the result {key!r} has version {version} of the container, this release of Penstock reads version "
-                f"{_VERSION}: upgrade Penstock"
-            )
+    if version != _VERSION and checksum == _opening_checksum(start, length):
+        raise ResultError(
+            f"the result {key!r} has version {version} of the container, this release of Penstock reads version "
+            f"{_VERSION}: upgrade Penstock"
         )
+    if version != _VERSION:
+        raise _corrupt(key, f"its version {version} is damaged")
     return length, checksum
+
+
+def _opening_checksum(start: memoryview, length: int) -> int:
+    return zlib.crc32(start[_PRELUDE.size : _PRELUDE.size + length], zlib.crc32(start[: _FIXED.size]))
 
 
 def _head(packed: memoryview, key: str) -> Head:

@@ -13,7 +13,7 @@ import mmap
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
 from penstock.errors import ConfigurationError, ResultForbidden
@@ -117,7 +117,7 @@ class LocalBlobs:
             os.close(parent)
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[int]:
+    def _opened(self, name: str) -> Generator[int]:
         folder, leaf = self._enter(name)
         try:
             file = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)

@@ -88,10 +88,20 @@ class S3Blobs:
 
     def orphans(self, before: float) -> Iterator[str]:
         """Find uploads that were begun and neither completed nor aborted."""
-        page = self.wait(self.call("list_multipart_uploads", Bucket=self._bucket, Prefix=self._prefix))
-        for upload in page.get("Uploads", ()):
-            if upload["Initiated"].timestamp() < before:
-                yield f"{upload['Key'][len(self._prefix) :]}?uploadId={upload['UploadId']}"
+        page: dict[str, Any] = {}
+        while True:
+            marker = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]} if page else {}
+            try:
+                page = self.wait(
+                    self.call("list_multipart_uploads", Bucket=self._bucket, Prefix=self._prefix, **marker)
+                )
+            except FileNotFoundError:
+                return  # what some servers answer when there is none
+            for upload in page.get("Uploads", ()):
+                if upload["Initiated"].timestamp() < before:
+                    yield f"{upload['Key'][len(self._prefix) :]}?uploadId={upload['UploadId']}"
+            if not page.get("IsTruncated"):
+                return
 
     def sweep(self, orphan: str) -> None:
         """Abort an upload."""

@@ -74,7 +74,8 @@ class PickleSerializer:
         import cloudpickle
 
         buffers: list[pickle.PickleBuffer] = []
-        cloudpickle.Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
+        pickler: Any = cloudpickle.Pickler
+        pickler(stream, protocol=5, buffer_callback=buffers.append).dump(value)
         for buffer in buffers:
             stream.frame()
             stream.write(buffer.raw())

@@ -21,6 +21,7 @@ from penstock.errors import (
     SerializationError,
 )
 from penstock.ports import Clock
+from penstock_results import housekeeping
 from penstock_results.blobs import Blobs, connect, local_path
 from penstock_results.compression import codec
 from penstock_results.formats import HEAD_READ, ContainerWriter, Head, Written, read_container, read_head
@@ -179,7 +180,7 @@ class ResultStore:
         wanted = key.checksum if isinstance(key, ResultReference) else None
         key = check_key(key.key if isinstance(key, ResultReference) else key)
         try:
-            blob = self._blobs.read(blob_name(key), private=self._signing_key is not None)
+            blob = self.blobs.read(blob_name(key), private=self._signing_key is not None)
         except FileNotFoundError as error:
             raise self._missing(key) from error
         except OSError as error:
@@ -214,10 +215,10 @@ class ResultStore:
         """Return what `info` returns, also of a result that has expired and waits for `gc`."""
         name = blob_name(key)
         try:
-            start, stored = self._blobs.start(name, HEAD_READ)
+            start, stored = self.blobs.start(name, HEAD_READ)
             head = read_head(start, key)
             if isinstance(head, int):
-                start, stored = self._blobs.start(name, head)
+                start, stored = self.blobs.start(name, head)
                 head = read_head(start, key)
         except FileNotFoundError as error:
             raise self._missing(key) from error
@@ -249,7 +250,7 @@ class ResultStore:
             ResultError: If the place failed.
         """
         try:
-            self._blobs.delete(blob_name(check_key(key)))
+            self.blobs.delete(blob_name(check_key(key)))
         except FileNotFoundError as error:
             raise self._missing(key) from error
         except OSError as error:
@@ -263,13 +264,18 @@ class ResultStore:
             ResultError: If the place failed.
         """
         try:
-            found = [key_of(entry.name) for entry in self._blobs.list(check_prefix(prefix))]
+            found = [key_of(entry.name) for entry in self.blobs.list(check_prefix(prefix))]
         except OSError as error:
             raise ResultError(f"{self._place} could not be listed: {error}") from error
         return sorted(key for key in found if key is not None)
 
+    gc = housekeeping.gc
+    keep_last = housekeeping.keep_last
+    delete_prefix = housekeeping.delete_prefix
+
     @property
-    def _blobs(self) -> Blobs:
+    def blobs(self) -> Blobs:
+        """The place below: bytes under names, nothing checked."""
         guarded = self._signing_key is not None or not self._pickles
         return connect(self._url, self._storage_options, guarded=guarded)
 
@@ -313,7 +319,7 @@ class ResultStore:
         )
 
     def _store(self, value: Any, serializer: Serializer, head: Head) -> Written:
-        sink = self._blobs.create(blob_name(head.key))
+        sink = self.blobs.create(blob_name(head.key))
         try:
             compression = None if self._compression is None else codec(self._compression)
             writer = ContainerWriter(sink, head, codec=compression, key=self._signing_key)

@@ -11,9 +11,11 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import operator
 import uuid
 import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
@@ -155,15 +157,15 @@ def _decode(data: Any, frames: Sequence[memoryview]) -> Any:
 
 
 def _derived(kind: type[Any], name: str) -> _Kind:
+    methods: Any = kind
     if issubclass(kind, enum.Enum):
-        return _Kind(name, lambda member: member.name, kind.__getitem__)
-    if dataclasses.is_dataclass(kind):
-        return _Kind(name, _dataclass_fields, lambda fields: _dataclass(kind, fields))
+        return _Kind(name, operator.attrgetter("name"), kind.__getitem__)
+    if dataclasses.is_dataclass(methods):
+        return _Kind(name, _dataclass_fields, partial(_dataclass, kind))
     if issubclass(kind, tuple) and hasattr(kind, "_make"):
-        make: Callable[[Any], Any] = kind._make
-        return _Kind(name, list, make)
+        return _Kind(name, list, methods._make)
     if hasattr(kind, "__pydantic_validator__"):
-        return _Kind(name, _model_data, kind.model_validate_json)
+        return _Kind(name, _model_data, methods.model_validate_json)
     raise ConfigurationError(
         f"{kind!r} is no dataclass, enum, named tuple or pydantic model: register it with pack= and unpack="
     )
@@ -194,6 +196,27 @@ def _model_data(value: Any) -> str:
     return data
 
 
+def _text_octets(text: str) -> bytes:
+    """Encode a string that UTF-8 proper refuses."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _octets_text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _complex_parts(number: complex) -> list[float]:
+    return [number.real, number.imag]
+
+
+def _timedelta_parts(delta: datetime.timedelta) -> list[int]:
+    return [delta.days, delta.seconds, delta.microseconds]
+
+
+def _spread(kind: Callable[..., _T], parts: Sequence[Any]) -> _T:
+    return kind(*parts)
+
+
 def _datetime_parts(value: datetime.datetime) -> list[Any]:
     zone = value.tzinfo
     if zone is None or isinstance(zone, datetime.timezone):
@@ -211,23 +234,17 @@ def _datetime(parts: list[Any]) -> datetime.datetime:
 
 _BYTES: Mapping[str, Callable[[memoryview], Any]] = {"bytes": bytes, "bytearray": bytearray}
 _BUILT_IN: Mapping[type[Any], _Kind] = {
-    int: _Kind("int", str, int),
+    int: _Kind("int", hex, partial(int, base=16)),
     float: _Kind("float", repr, float),
-    str: _Kind(
-        "str", lambda text: text.encode("utf-8", "surrogatepass"), lambda data: data.decode("utf-8", "surrogatepass")
-    ),
-    complex: _Kind("complex", lambda number: [number.real, number.imag], lambda parts: complex(*parts)),
+    str: _Kind("str", _text_octets, _octets_text),
+    complex: _Kind("complex", _complex_parts, partial(_spread, complex)),
     tuple: _Kind("tuple", list, tuple),
     set: _Kind("set", list, set),
     frozenset: _Kind("frozenset", list, frozenset),
     datetime.datetime: _Kind("datetime", _datetime_parts, _datetime),
     datetime.date: _Kind("date", datetime.date.isoformat, datetime.date.fromisoformat),
     datetime.time: _Kind("time", datetime.time.isoformat, datetime.time.fromisoformat),
-    datetime.timedelta: _Kind(
-        "timedelta",
-        lambda delta: [delta.days, delta.seconds, delta.microseconds],
-        lambda parts: datetime.timedelta(*parts),
-    ),
+    datetime.timedelta: _Kind("timedelta", _timedelta_parts, partial(_spread, datetime.timedelta)),
     decimal.Decimal: _Kind("decimal", str, decimal.Decimal),
     uuid.UUID: _Kind("uuid", str, uuid.UUID),
 }

@@ -1,0 +1,43 @@
+"""Places to keep results in: a folder, memory, and a bucket of a real S3 server."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3server
+
+from penstock.results import ResultStore
+from penstock_results.testing import OpenStore
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[s3server.S3Server]:
+    with s3server.serve(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    """A URL where nothing lies, and the storage options that it needs."""
+    if request.param == "file":
+        return f"file://{tmp_path}/results", {}
+    if request.param == "memory":
+        return f"memory://{tmp_path}", {}
+    server = request.getfixturevalue("s3")
+    return server.url(f"results-{next(_numbers)}"), server.storage_options
+
+
+@pytest.fixture
+def open_store(place: tuple[str, dict[str, Any]]) -> OpenStore:
+    url, options = place
+
+    def open_store(**settings: Any) -> ResultStore:
+        return ResultStore(url, storage_options=options, **settings)
+
+    return open_store
