@@ -400,7 +400,8 @@ class RunnerTests:
         self.use_once()  # what stays for the life of the process is there after the first time
         before = _possessions()
         self.use_once()
-        wait_until(lambda: _possessions() <= before, f"the runner to let go of {_possessions() - before}", 10.0)
+        patience = min(10.0, self.patience)
+        wait_until(lambda: _possessions() <= before, f"the runner to let go of {_possessions() - before}", patience)
 
     def use_once(self) -> None:
         """Open a runner, use it and close it."""
