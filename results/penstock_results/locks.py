@@ -297,12 +297,14 @@ class SingleFlight:
         """Note how an attempt to claim went; who came to wait meanwhile waits for whoever has it."""
         with self._guard:
             place.claim, place.taken = claim, claim is not None
-            watch = self._new_watch(place) if claim is None and place.waiters else None
+            watch = None
             if claim is not None:
                 place.watch = None
                 self._arm_renewal()
-            elif watch is None:
-                self._places.pop(key, None)
+            elif place.waiters:
+                watch = self._new_watch(place)
+            else:
+                del self._places[key]
         if watch is not None:
             self._threads.run(lambda: self._look(key, watch))
 
