@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.context import current_run, current_tags
+from penstock.dispatch import Dispatcher
 from penstock.engine import Engine, engine_in_use
 from penstock.futures import Future, post, wait_in_loop
 from penstock.hosts import asyncio as asyncio_host
@@ -172,7 +173,7 @@ def submit_task(
     if shared is not None:
         run.shared = shared
     home = run.home
-    runner = run.flow_run.runner if run.flow_run is not None else run.engine.runner
+    runner = home.runner
     if runner.ordered:
         _queue_behind_sibling(run)
     home.live.add(run)
@@ -181,16 +182,24 @@ def submit_task(
     else:
         run.runner = runner
         run.context = copy_context()
-        callbacks.start(run)
+        callbacks.start(run, _dispatcher(home))
     return future
 
 
 def gathering(work: Work) -> AbstractContextManager[None]:
     """The block in which many runs of one work are submitted."""
     run = current_run.get()
-    engine = run.engine if run is not None else engine_in_use()
-    runner = run.flow_run.runner if run is not None and run.flow_run is not None else engine.runner
-    return engine.dispatcher(runner).gathering(work)
+    home = (run.flow_run or run.engine) if run is not None else engine_in_use()
+    return _dispatcher(home).gathering(work)
+
+
+def _dispatcher(home: FlowRun | Engine) -> Dispatcher:
+    dispatcher = home.dispatcher
+    if dispatcher is None:
+        engine = home.engine if isinstance(home, FlowRun) else home
+        dispatcher = engine.dispatcher_for(home.runner, callbacks.begin, callbacks.report)
+        home.dispatcher = dispatcher
+    return dispatcher
 
 
 def _queue_behind_sibling(run: TaskRun) -> None:

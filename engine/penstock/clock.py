@@ -9,7 +9,19 @@ import threading  # noqa: TID251 (the one timer thread lives here)
 from collections.abc import Callable
 from time import monotonic, time  # noqa: TID251 (the one place that reads the system's clock)
 
-__all__ = ("SystemClock",)
+__all__ = ("SystemClock", "is_timer_thread", "serve_timers_here")
+
+_thread = threading.local()
+
+
+def serve_timers_here() -> None:
+    """Declare the calling thread one that a clock's callbacks run on."""
+    _thread.serves_timers = True
+
+
+def is_timer_thread() -> bool:
+    """Whether the calling thread must come back soon, because every timer of its clock waits for it."""
+    return getattr(_thread, "serves_timers", False)
 
 
 class SystemClock:
@@ -65,6 +77,7 @@ class _Timers:
         return entry
 
     def _serve(self) -> None:
+        serve_timers_here()
         while True:
             with self._changed:
                 while not self._heap or self._heap[0].due > monotonic():

@@ -1,101 +1,144 @@
-"""Between the runs and a runner that pays for every submission: gathering calls into batches."""
+"""Between the runs that are ready and a runner: room, order and batches."""
 
 from __future__ import annotations
 
 import threading  # noqa: TID251 (runs and workers call from many threads)
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast
 
-from penstock.ports import Call, Outcome, Report, Runner, Work
+from penstock.ports import Call, Outcome, Runner, Work
 from penstock.records import TaskRun
 from penstock.schedule import Batcher, BatchSize
 
-__all__ = ("Dispatcher", "report")
-
-
-def report(call: Call, outcome: Outcome) -> None:
-    """Take an outcome home; one that comes too late, or for an attempt that is over, meets nobody."""
-    run = cast(TaskRun, call.run)
-    signal = run.outcome
-    if signal is not None and run.call is call and not signal.done:
-        signal.complete(outcome)
+__all__ = ("Dispatcher",)
 
 
 class Dispatcher:
-    """Brings calls to one open runner, one by one or in batches.
+    """Lets ready runs begin when their runner has room, and brings their calls to it.
 
-    The decisions are the `Batcher`'s; this class owns the lock, carries them out, and measures. Every call still has
-    its own report: a batch is nothing but a shared trip.
+    The decisions are the `Batcher`'s; this class owns the lock, carries them out, and measures. A batch is nothing
+    but a shared trip: every call has its own report.
+
+    To begin a batch is to begin its runs, one after the other, in this thread. Each takes its states, looks into the
+    cache, calls its hooks, and in the end hands over a call, which is put on the batch that is being assembled. One
+    that is suspended on the way hands its call over later, and then it travels alone.
+
+    Args:
+        runner: An open runner.
+        begin: Begins a run, or lets it go on, now that there is room for it.
+        report: Brings an outcome to its run.
     """
 
-    def __init__(self, runner: Runner, report: Report) -> None:
+    def __init__(
+        self, runner: Runner, begin: Callable[[TaskRun], None], report: Callable[[Call, Outcome], None]
+    ) -> None:
         self._runner = runner
+        self._begin = begin
         self._report = report
-        self._batcher = Batcher(runner.capacity, runner.batch_seconds)
-        self._left: dict[int, int] = {}
-        self._batch_of: dict[Call, int] = {}
-        self._numbers = 0
+        self._batcher: Batcher[TaskRun] = Batcher(runner.capacity, runner.batch_seconds)
+        self._batch_of: dict[Call, _Batch] = {}
         self._lock = threading.Lock()
+        self._assembling = threading.local()
 
-    def submit(self, call: Call) -> None:
-        """Send a call, now or together with others that are ready."""
-        size = self._size(call.work)
-        if not self._runner.batches or size == 1 or call.alone:
-            self._runner.submit((call,), self._report)
+    def enqueue(self, run: TaskRun) -> None:
+        """A run is ready for an attempt."""
+        if self._runner.ordered:
+            # A runner that executes where it is submitted has room by definition, and nesting must not wait for it.
+            self._begin(run)
             return
         with self._lock:
-            batches = self._number(self._batcher.add(call, size))
-        self._send(batches)
+            batches = self._batcher.add(run, self._size(run))
+        if batches:
+            self._send(batches)
+        elif self._runner.blocked:
+            # A worker that waits may be waiting for exactly this run, and may be the only one to execute it.
+            for wake in tuple(self._runner.blocked):
+                wake()
 
     @contextmanager
     def gathering(self, work: Work) -> Iterator[None]:
-        """While the block runs, calls of this work keep coming, so batches of a fixed size wait until they are full."""
-        if not self._runner.batches:
+        """While the block runs, runs of this work keep coming, so batches of a fixed size wait until they are full."""
+        size = work.batch_size or self._runner.batch_size
+        if not self._runner.batches or size == "auto":
             yield
             return
         with self._lock:
-            self._batcher.hold(work, self._size(work))
+            self._batcher.hold(work, size)
         try:
             yield
         finally:
             with self._lock:
-                batches = self._number(self._batcher.release(work))
+                batches = self._batcher.release(work)
             self._send(batches)
+
+    def withdraw(self, run: TaskRun) -> bool:
+        """Take a run that waits for room out of the queue; False if it has begun."""
+        with self._lock:
+            return self._batcher.withdraw(run)
+
+    def promote(self, run: TaskRun) -> None:
+        """Begin a run that waits for room, because a worker wants to execute it itself."""
+        if self.withdraw(run):
+            self._begin(run)
+
+    def submit(self, call: Call) -> None:
+        """Take a call of a run that has begun."""
+        assembling: list[Call] | None = getattr(self._assembling, "calls", None)
+        if assembling is not None:
+            assembling.append(call)
+        else:
+            self._runner.submit((call,), self._report)
 
     def cancel(self, call: Call) -> bool:
         """Keep the call from starting; see `TaskRunner.cancel`."""
-        with self._lock:
-            if self._batcher.withdraw(call):
-                return True
         return self._runner.cancel(call)
 
-    def _size(self, work: Work) -> BatchSize:
-        return work.batch_size or self._runner.batch_size
+    def _size(self, run: TaskRun) -> BatchSize:
+        if not self._runner.batches or run.crashes:
+            return 1
+        return run.work.batch_size or self._runner.batch_size
 
-    def _number(self, batches: Sequence[Sequence[Call]]) -> Sequence[Sequence[Call]]:
-        for batch in batches:
-            self._numbers += 1
-            self._left[self._numbers] = len(batch)
-            for call in batch:
-                self._batch_of[call] = self._numbers
-        return batches
+    def _send(self, batches: Sequence[Sequence[TaskRun]]) -> None:
+        """Begin the runs of each batch and submit their calls; batches of which nothing is left make room for others."""
+        todo = list(batches)
+        while todo:
+            calls = self._assemble(todo.pop(0))
+            if calls:
+                batch = _Batch(len(calls))
+                for call in calls:
+                    self._batch_of[call] = batch
+                self._runner.submit(calls, self._come_home)
+            else:
+                with self._lock:
+                    todo += self._batcher.batch_done()
 
-    def _send(self, batches: Sequence[Sequence[Call]]) -> None:
-        for batch in batches:
-            self._runner.submit(batch, self._come_home)
+    def _assemble(self, runs: Sequence[TaskRun]) -> list[Call]:
+        outer = getattr(self._assembling, "calls", None)
+        self._assembling.calls = calls = list[Call]()
+        try:
+            for run in runs:
+                self._begin(run)
+        finally:
+            self._assembling.calls = outer
+        return calls
 
     def _come_home(self, call: Call, outcome: Outcome) -> None:
-        with self._lock:
-            number = self._batch_of.pop(call, None)
-            batches: Sequence[Sequence[Call]] = ()
-            if number is not None:
+        batch = self._batch_of.pop(call, None)
+        if batch is not None:
+            with self._lock:
+                batch.left -= 1
                 if outcome.ended:
                     self._batcher.came_home(call.work, outcome.ended - outcome.started)
-                self._left[number] -= 1
-                if not self._left[number]:
-                    del self._left[number]
-                    batches = self._number(self._batcher.batch_done())
-        # The next batch leaves before the news of this call make anybody else busy.
-        self._send(batches)
+                batches = self._batcher.batch_done() if not batch.left else ()
+            # The next batch leaves before the news of this call make anybody else busy.
+            self._send(batches)
         self._report(call, outcome)
+
+
+class _Batch:
+    """How many of its calls have not come home."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left

@@ -18,20 +18,20 @@ from weakref import WeakKeyDictionary
 
 from penstock.clock import SystemClock
 from penstock.context import current_engine, current_run
-from penstock.dispatch import Dispatcher, report
+from penstock.dispatch import Dispatcher
 from penstock.errors import ConfigurationError
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.logging import engine_logger
-from penstock.ports import Clock, Event, Runner, Sink
-from penstock.records import Run
+from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink
+from penstock.records import Run, TaskRun
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from penstock.flows import AsyncFlow, Flow
 
-__all__ = ("CallerCancel", "Engine", "engine_in_use")
+__all__ = ("CallerCancel", "Engine", "engine_in_use", "engines_on")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +82,7 @@ class Engine:
         self._opened: Runner | None = None
         self._owns_runner = False
         self._lock = threading.Lock()
+        self.dispatcher: Dispatcher | None = None
         self._dispatchers: WeakKeyDictionary[Runner, Dispatcher] = WeakKeyDictionary()
         self._tokens: list[Token[Engine | None]] = []
 
@@ -107,11 +108,13 @@ class Engine:
         """How many transitions the sinks missed because they did not keep up."""
         return self._events.dropped
 
-    def dispatcher(self, runner: Runner) -> Dispatcher:
-        """What brings calls to a runner."""
+    def dispatcher_for(
+        self, runner: Runner, begin: Callable[[TaskRun], None], report: Callable[[Call, Outcome], None]
+    ) -> Dispatcher:
+        """What stands between ready runs and a runner; see `Dispatcher` for the arguments."""
         dispatcher = self._dispatchers.get(runner)
         if dispatcher is None:
-            dispatcher = self._dispatchers.setdefault(runner, Dispatcher(runner, report))
+            dispatcher = self._dispatchers.setdefault(runner, Dispatcher(runner, begin, report))
         return dispatcher
 
     @overload
@@ -189,7 +192,7 @@ class Engine:
         return [run.future for run in tuple(self.live) if run.future is not None and not run.future.done]
 
     def _close(self) -> None:
-        runner, self._opened = self._opened, None
+        runner, self._opened, self.dispatcher = self._opened, None, None
         if runner is not None and self._owns_runner:
             runner.close(self.grace)
         self._events.close(self.grace)
@@ -211,6 +214,11 @@ def engine_in_use() -> Engine:
     if run is not None:
         return run.engine
     return current_engine.get() or (_open_engines[-1] if _open_engines else _default_engine())
+
+
+def engines_on(clock: Clock) -> list[Engine]:
+    """The open engines that take their time from this clock."""
+    return [engine for engine in tuple(_open_engines) if engine.clock is clock]
 
 
 def _default_engine() -> Engine:

@@ -16,9 +16,10 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Itera
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
+from penstock.context import current_run
 from penstock.errors import UnfinishedRun
 from penstock.states import State, StateType
-from penstock.waiting import block, edges
+from penstock.waiting import block, edges, resting
 
 if TYPE_CHECKING:
     from penstock.records import Run
@@ -212,7 +213,13 @@ class Future(Signal, Generic[R_co]):
 
 
 async def wait_in_loop(signal: Signal) -> None:
-    """Wait for a signal in a coroutine, whichever thread it comes from."""
+    """Wait for a signal in a coroutine, and let the run whose coroutine it is rest meanwhile."""
+    with resting(current_run.get(), signal):
+        await suspend(signal)
+
+
+async def suspend(signal: Signal) -> None:
+    """Wait for a signal on a loop, whichever thread it comes from."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
 

@@ -16,7 +16,7 @@ from typing import Any
 from penstock.errors import TimedOut
 from penstock.futures import Signal
 from penstock.ports import Clock
-from penstock.waiting import block
+from penstock.waiting import stop
 
 __all__ = ("Overdue", "call_with_deadline", "mark_ended", "mark_overdue", "overdue", "timed_out")
 
@@ -90,7 +90,7 @@ def call_with_deadline(function: Callable[[], Any], run: Any, seconds: float, cl
     timer = clock.call_later(seconds, expire)
     thread.start()
     try:
-        block(done)
+        stop(done)
     except BaseException:
         if _claim(place):
             mark_overdue(done, run, thread.name, clock)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from penstock.futures import Signal, post
-from penstock.waiting import block
+from penstock.waiting import stop
 
 __all__ = ("LOOP_THREAD", "LoopThread", "run_on_loop_thread")
 
@@ -62,7 +62,7 @@ class LoopThread:
         done = Signal()
         cancel = self.begin(coroutine, done)
         try:
-            block(done)
+            stop(done)
         except BaseException:
             cancel()
             raise

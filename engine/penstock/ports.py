@@ -7,6 +7,7 @@ those import this file and never the engine's modules that use them.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
@@ -83,7 +84,6 @@ class Call:
         run: The task run; `RunView.id` and `attempt` together are the fencing token.
         attempt: 1 for the first attempt of the run.
         context: The context variables of whoever submitted the run, with the run itself set as the current one.
-        alone: Whether the call must not share a batch: it was in one whose worker died.
     """
 
     work: Work
@@ -92,7 +92,6 @@ class Call:
     run: RunView
     attempt: int
     context: Context
-    alone: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -166,6 +165,8 @@ class Runner(Protocol):
     @property
     def ordered(self) -> bool: ...
     @property
+    def blocked(self) -> AbstractSet[Callable[[], None]]: ...
+    @property
     def batch_size(self) -> int | Literal["auto"]: ...
     @property
     def batch_seconds(self) -> float: ...
@@ -190,6 +191,10 @@ class Host(Protocol):
     """
 
     cancellations: tuple[type[BaseException], ...]
+
+    async def admit(self, run: Any) -> None:
+        """Wait until there is room for the run's next attempt."""
+        ...
 
     async def perform(self, run: Any) -> Any:
         """Execute the run's function once and give its value, or raise what it raised."""

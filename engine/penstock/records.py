@@ -21,6 +21,7 @@ from penstock.states import TRANSITIONS, State, StateType
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
+    from penstock.dispatch import Dispatcher
     from penstock.engine import Engine
     from penstock.flows import Flow
     from penstock.futures import Future, Signal
@@ -49,6 +50,7 @@ class Run:
         future: The handle that whoever submitted the run holds; None for a direct call.
         inputs: The futures and states found in the arguments or in ``wait_for``, each with whether it may fail.
         skipped_because_of: Those of them that kept the run from starting.
+        rests_on: The signals without which nothing of the run can go on; see `waiting.resting`.
         streaming: Whether the caller iterates over the run instead of waiting for its value.
     """
 
@@ -70,6 +72,7 @@ class Run:
     outer_loop: Any = None
     inputs: Sequence[tuple[Any, bool]] = ()
     skipped_because_of: tuple[Future[Any], ...] = ()
+    rests_on: tuple[Signal, ...] = ()
     streaming = False
     context: Context | None = None
     worker = ""
@@ -155,6 +158,9 @@ class Run:
         """Whether another attempt may follow one that was lost, counting this one."""
         return False
 
+    def promote(self) -> None:
+        """Begin at once if the run waits for room: a worker wants to execute it itself."""
+
     def descendants(self) -> Iterable[Run]:
         """The live runs that were started from inside this one."""
         return [run for run in tuple(self.home.live) if run is not self and run.is_inside(self)]
@@ -207,6 +213,9 @@ class TaskRun(Run):
         args: Positional arguments; futures among them are replaced by values before the first attempt.
         kwargs: Keyword arguments, likewise.
         runner: Where submitted attempts execute; None for a run that executes in place.
+        dispatcher: What stands between the run and its runner.
+        gate: Completed when the runner has room for the next attempt, while the run waits for that.
+        admitted: Whether the runner has room for the attempt that is about to begin.
         call: The attempt that the runner has, while it has one.
         outcome: Completed with the `Outcome` of that attempt.
         shared: What the calls of one map have in common, where that is more than the task's own `Work`.
@@ -218,6 +227,9 @@ class TaskRun(Run):
     call: Call | None = None
     outcome: Signal | None = None
     shared: Work | None = None
+    dispatcher: Dispatcher | None = None
+    gate: Signal | None = None
+    admitted = False
     crashes = 0
     _counted_crashes = 0
     definition: Task[..., Any]
@@ -261,6 +273,11 @@ class TaskRun(Run):
         """What this run's calls share with those of the same task or map."""
         return self.shared or self.definition.work
 
+    def promote(self) -> None:
+        """Begin at once if the run waits for room: a worker wants to execute it itself."""
+        if self.dispatcher is not None and (self.driver is None or self.gate is not None):
+            self.dispatcher.promote(self)
+
     def survives_crash(self, crash: BaseException) -> bool:
         """Whether another attempt may follow one that was lost, counting this one.
 
@@ -294,6 +311,7 @@ class FlowRun(Run):
         kwargs: Keyword arguments as given.
         parameters: The arguments by name, validated, once the run has begun.
         own_runner: The flow's ``task_runner`` for this run, or None.
+        dispatcher: What stands between the tasks submitted inside the flow and their runner, after the first one.
         owns_runner: Whether the run opens and closes it.
         live: Submitted task runs and subflow runs inside this run that have not ended.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
@@ -301,6 +319,7 @@ class FlowRun(Run):
 
     kind = "Flow"
     own_runner: Runner | None = None
+    dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
     definition: Flow[..., Any]

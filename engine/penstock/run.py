@@ -30,6 +30,7 @@ from penstock.policies import aggregate
 from penstock.ports import Host
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.states import State, StateType
+from penstock.waiting import resting
 
 __all__ = ("execute", "value_of")
 
@@ -55,7 +56,7 @@ async def execute(run: Run, host: Host) -> None:
         if run.scope.cancel_reason is not None:
             raise Cancelled(run.scope.cancel_reason)
         if run.after is not None:
-            await host.wait(run.after)
+            await _wait(run, host, run.after)
         if run.inputs:
             await _receive_inputs(run, host)
         if isinstance(run, FlowRun):
@@ -106,6 +107,11 @@ class _Skip(Exception):
         self.error = error
 
 
+async def _wait(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
+    with resting(run, signal):
+        return await host.wait(signal, timeout)
+
+
 async def _receive_inputs(run: Run, host: Host) -> None:
     """Wait for the runs whose values are among the arguments, then put the values in their places.
 
@@ -115,7 +121,7 @@ async def _receive_inputs(run: Run, host: Host) -> None:
     for upstream, _ in run.inputs:
         if isinstance(upstream, Future) and not upstream.done:
             run.waiting_on = upstream.run
-            await host.wait(upstream)
+            await _wait(run, host, upstream)
     run.waiting_on = None
     values = {}
     for upstream, allowed in run.inputs:
@@ -169,6 +175,7 @@ async def _attempts(run: Run, host: Host) -> None:
     """Try until the run has ended or the retries are used up."""
     definition = run.definition
     while True:
+        await host.admit(run)
         run.attempt += 1
         run.become(_RUNNING, None if run.attempt == 1 else "Retrying")
         if definition.hooks:
@@ -224,7 +231,7 @@ async def _try_again(run: Run, host: Host, outcome: State) -> bool:
         due = Signal()
         timer = run.engine.clock.call_later(delay, due.complete)
         try:
-            await host.wait(due)
+            await _wait(run, host, due)
         finally:
             timer.cancel()
     return True
@@ -271,7 +278,7 @@ async def _resolve_returned(run: FlowRun, host: Host, value: Any, returned: Sequ
     states: dict[int, State] = {}
     for item in returned:
         if isinstance(item, Future):
-            await host.wait(item)
+            await _wait(run, host, item)
             item.look()
         states[id(item)] = cast(State, item.run.state) if isinstance(item, Future) else item
     if isinstance(value, State):
@@ -314,7 +321,7 @@ def _let_go(run: FlowRun, kept: Sequence[Run]) -> None:
 async def _wait_for_children(run: FlowRun, host: Host, timeout: float | None = None) -> None:
     while waiting := [child.future for child in tuple(run.live) if child.future is not None]:
         for future in waiting:
-            if not future.done and not await host.wait(future, timeout):
+            if not future.done and not await _wait(run, host, future, timeout):
                 run_logger(run).error("%s did not stop within %s seconds.", future.run, timeout)
                 return
         if timeout is not None:

@@ -1,11 +1,12 @@
-"""How calls become batches. Pure: events go in, batches come out.
+"""What goes to a runner, when, and how much at a time. Pure: events go in, batches come out.
 
-A remote runner pays for every submission, some 80 µs for a process and 2,000 for Dask, and a task may take ten. So
+A run that is ready waits here, as its bare record, until its runner has room; only then does it begin to run. A
+remote runner pays for every submission, some 80 µs for a process and 2,000 for Dask, and a task may take ten. So
 calls of the same work go together, and the question is how many. Too few, and the trip costs more than the work; too
 many, and a worker idles while another one has hours in its queue. The answer is the one of guided self-scheduling:
 
 * At most two batches for each worker are out at a time, one that it works on and one that waits at its door, so no
-  worker starves. What arrives meanwhile stays here, and is cut when a batch has come home.
+  worker starves. What becomes ready meanwhile stays here, and is cut when a batch has come home.
 * The first calls go out alone and at once: a single call never waits for company.
 * A batch is to last about as long as makes its trip cheap (`TaskRunner.batch_seconds`), by what calls of this work
   have lasted so far; it is never more than four times the last one, since a measurement of a few calls is not to be
@@ -20,13 +21,23 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from penstock.ports import Call, Work
+from penstock.ports import Work
 
-__all__ = ("BatchSize", "Batcher")
+__all__ = ("BatchSize", "Batcher", "Item")
 
 BatchSize: TypeAlias = int | Literal["auto"]
+
+
+class Item(Protocol):
+    """What is scheduled: a task run that is ready for an attempt."""
+
+    @property
+    def work(self) -> Work: ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
 
 _OUT_PER_WORKER = 2
 _GROWTH = 4
@@ -39,17 +50,17 @@ _SHORTEST = 1e-6
 
 @dataclass(slots=True)
 class _Queue:
-    """The calls of one work that have not been sent, in order, and what is known about its calls."""
+    """The runs of one work that are ready, in order, and what is known about its calls."""
 
     size: BatchSize
-    calls: dict[Call, None] = field(default_factory=dict[Call, None])
+    items: dict[Any, None] = field(default_factory=dict[Any, None])
     held: bool = False
     seconds: float | None = None
     last: int = 1
 
 
-class Batcher:
-    """Decides which calls to send together, for one runner.
+class Batcher(Generic[ItemT]):
+    """Decides which runs go now, and which of them together, for one runner.
 
     Args:
         workers: How many calls the runner can execute at a time.
@@ -64,42 +75,42 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many calls have not been sent."""
-        return sum(len(queue.calls) for queue in self._queues.values())
+        """How many runs wait for room."""
+        return sum(len(queue.items) for queue in self._queues.values())
 
-    def add(self, call: Call, size: BatchSize) -> list[Sequence[Call]]:
-        """A call is ready.
+    def add(self, item: ItemT, size: BatchSize) -> list[Sequence[ItemT]]:
+        """A run is ready.
 
         Args:
-            call: The call.
+            item: The run.
             size: How many calls of its work shall go together.
 
         Returns:
             The batches to send now.
         """
-        queue = self._queues.get(call.work)
+        queue = self._queues.get(item.work)
         if queue is None:
-            queue = self._queues[call.work] = _Queue(size)
-        queue.calls[call] = None
-        return self._cut()
+            queue = self._queues[item.work] = _Queue(size)
+        queue.items[item] = None
+        return self._cut() if self._has_room(queue) else []
 
     def hold(self, work: Work, size: BatchSize) -> None:
         """More calls of this work follow at once: batches of a fixed size wait until they are full."""
         self._queues.setdefault(work, _Queue(size)).held = True
 
-    def release(self, work: Work) -> list[Sequence[Call]]:
+    def release(self, work: Work) -> list[Sequence[ItemT]]:
         """That was the last of them."""
         queue = self._queues.get(work)
         if queue is not None:
             queue.held = False
         return self._cut()
 
-    def withdraw(self, call: Call) -> bool:
-        """Take a call back; False if it has been sent."""
-        queue = self._queues.get(call.work)
-        if queue is None or call not in queue.calls:
+    def withdraw(self, item: ItemT) -> bool:
+        """Take a run back; False if it has been sent."""
+        queue = self._queues.get(item.work)
+        if queue is None or item not in queue.items:
             return False
-        del queue.calls[call]
+        del queue.items[item]
         return True
 
     def came_home(self, work: Work, seconds: float) -> None:
@@ -110,15 +121,18 @@ class Batcher:
             known = queue.seconds
             queue.seconds = measured if known is None else known + _SMOOTHING * (measured - known)
 
-    def batch_done(self) -> list[Sequence[Call]]:
+    def batch_done(self) -> list[Sequence[ItemT]]:
         """All calls of a batch have come home, so there is room for another."""
         self._out -= 1
-        for work in [work for work, queue in self._queues.items() if not queue.calls and not queue.held and not self._out]:
-            del self._queues[work]
+        if not self._out:
+            self._queues = {work: queue for work, queue in self._queues.items() if queue.items or queue.held}
         return self._cut()
 
-    def _cut(self) -> list[Sequence[Call]]:
-        batches: list[Sequence[Call]] = []
+    def _has_room(self, queue: _Queue) -> bool:
+        return self._out < _OUT_PER_WORKER * self._workers or queue.size not in ("auto", 1)
+
+    def _cut(self) -> list[Sequence[ItemT]]:
+        batches: list[Sequence[ItemT]] = []
         progress = True
         while progress:
             progress = False
@@ -126,23 +140,21 @@ class Batcher:
             for queue in self._queues.values():
                 count = self._count(queue)
                 if count:
-                    batches.append(list(itertools.islice(queue.calls, count)))
-                    for call in batches[-1]:
-                        del queue.calls[call]
+                    batches.append(list(itertools.islice(queue.items, count)))
+                    for item in batches[-1]:
+                        del queue.items[item]
                     queue.last = count
                     self._out += 1
                     progress = True
         return batches
 
     def _count(self, queue: _Queue) -> int:
-        """How many calls of this queue to send now."""
-        ready = len(queue.calls)
-        if queue.size != "auto":
-            full = ready >= queue.size
-            partial = ready > 0 and not queue.held
-            return queue.size if full else ready if partial else 0
-        if ready == 0 or self._out >= _OUT_PER_WORKER * self._workers:
+        """How many runs of this queue to send now."""
+        ready = len(queue.items)
+        if not ready or not self._has_room(queue):
             return 0
+        if queue.size != "auto":
+            return queue.size if ready >= queue.size else 0 if queue.held else ready
         if queue.seconds is None:
             return 1
         by_time = int(self._batch_seconds / queue.seconds)

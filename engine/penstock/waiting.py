@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.ports import Call
     from penstock.records import Run
 
-__all__ = ("Helper", "block", "check_cancelled", "edges", "set_helper")
+__all__ = ("Helper", "block", "check_cancelled", "edges", "resting", "set_helper", "stop")
 
 
 class Helper(Protocol):
@@ -49,7 +49,7 @@ def set_helper(helper: Helper) -> None:
 
 
 def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
-    """Stop the calling thread until a signal happens.
+    """Stop the calling thread, and with it the run that it executes, until a signal happens.
 
     Args:
         signal: What to wait for.
@@ -66,6 +66,12 @@ def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal]
     """
     if signal.done:
         return True
+    with resting(current_run.get(), signal):
+        return stop(signal, timeout, wanted)
+
+
+def stop(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
+    """`block` on behalf of a run that goes on elsewhere meanwhile: on another thread, or on a loop."""
     run = current_run.get()
     refuse_to_block(signal, run)
     deadline = None if timeout is None else SystemClock.monotonic() + timeout
@@ -183,6 +189,29 @@ def edges(signal: Signal, owner: Any) -> Iterator[None]:
             waiter.waiting_on = edge
 
 
+class resting:  # noqa: N801 (reads as a statement: `with resting(run, signal)`)
+    """While the block lasts, a run and its callers can do nothing before a signal happens.
+
+    A virtual clock reads this from `Run.rests_on`: time may jump when every live run rests and no signal has happened.
+    """
+
+    __slots__ = ("_runs", "_signal")
+
+    def __init__(self, run: Run | None, signal: Signal) -> None:
+        self._runs = () if run is None else _with_callers(run)
+        self._signal = signal
+
+    def __enter__(self) -> None:
+        for run in self._runs:
+            run.rests_on = (*run.rests_on, self._signal)
+
+    def __exit__(self, *_: object) -> None:
+        for run in self._runs:
+            left = list(run.rests_on)
+            left.remove(self._signal)
+            run.rests_on = tuple(left)
+
+
 def _with_callers(run: Run) -> list[Run]:
     runs = [run]
     while run.direct and run.parent is not None:
@@ -208,6 +237,7 @@ def _help(helper: Helper, wanted: Iterable[Signal]) -> bool:
         run, seen = signal.run, set[int]()
         while run is not None and id(run) not in seen:
             seen.add(id(run))
+            run.promote()
             call: Call | None = getattr(run, "call", None)
             if call is not None and helper.help(call):
                 return True

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from penstock.context import current_run
 from penstock.errors import Cancelled
-from penstock.futures import Signal, post, wait_in_loop
+from penstock.futures import Signal, post, suspend
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
 from penstock.records import FlowRun, Run
@@ -28,6 +28,9 @@ class AsyncioHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, Cancelled)
+
+    async def admit(self, run: Run) -> None:
+        """There is always room in place."""
 
     async def perform(self, run: Run) -> Any:
         """Await the function here."""
@@ -69,7 +72,7 @@ class AsyncioHost:
         if signal.done:
             return True
         try:
-            await asyncio.wait_for(wait_in_loop(signal), timeout)
+            await asyncio.wait_for(suspend(signal), timeout)
         except TimeoutError:
             return False
         return True

@@ -7,12 +7,14 @@ that brings an outcome, the timer thread after a retry delay, the worker of an u
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks whether a loop runs in this thread)
-import threading  # noqa: TID251 (a thread for I/O that must not hold up a loop)
+import threading  # noqa: TID251 (threads for what must hold up neither a loop nor the timers)
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from penstock.clock import is_timer_thread
+from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
 from penstock.futures import Signal
 from penstock.loops import LOOP_THREAD
@@ -20,7 +22,7 @@ from penstock.ports import Call, Outcome
 from penstock.records import Run, TaskRun
 from penstock.run import execute
 
-__all__ = ("CALLBACKS", "CallbacksHost", "start")
+__all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
 
 T = TypeVar("T")
 
@@ -30,13 +32,22 @@ class CallbacksHost:
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
+    async def admit(self, run: TaskRun) -> None:
+        """Stand still until the runner has room; a run that was just begun by its dispatcher has been admitted."""
+        if run.admitted:
+            run.admitted = False
+            return
+        run.gate = gate = Signal(run)
+        cast(Dispatcher, run.dispatcher).enqueue(run)
+        await self.wait(gate)
+        run.admitted = False
+
     async def perform(self, run: TaskRun) -> Any:
         """Hand the attempt to the runner and stand still until its outcome is home."""
         signal = run.outcome = Signal(run)
         context = run.context or copy_context()
-        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context.copy(), run.crashes > 0)
-        assert run.runner is not None, "a run under this host was submitted to a runner"
-        dispatcher = run.engine.dispatcher(run.runner)
+        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context.copy())
+        dispatcher = cast(Dispatcher, run.dispatcher)
         dispatcher.submit(call)
         try:
             await self.wait(signal)
@@ -104,8 +115,41 @@ class _Stand:
         yield self._signal
 
 
-def start(run: TaskRun) -> None:
-    """Begin a run in this thread; it goes on in others."""
+def start(run: TaskRun, dispatcher: Dispatcher) -> None:
+    """Start a run: at once if it has to wait for inputs, else when its runner has room."""
+    run.dispatcher = dispatcher
+    if run.inputs or run.after is not None:
+        _drive(run)
+    else:
+        run.interrupt = _give_up
+        dispatcher.enqueue(run)
+
+
+def begin(run: TaskRun) -> None:
+    """Let a run go on, now that its runner has room for it."""
+    run.admitted = True
+    gate, run.gate = run.gate, None
+    if gate is not None:
+        gate.complete()
+    elif run.driver is None:
+        _drive(run)
+
+
+def report(call: Call, outcome: Outcome) -> None:
+    """Take an outcome home; one that comes too late, or for an attempt that is over, meets nobody."""
+    run = cast(TaskRun, call.run)
+    signal = run.outcome
+    if signal is not None and run.call is call and not signal.done:
+        signal.complete(outcome)
+
+
+def _give_up(run: Run) -> None:
+    """Stop a run that has not begun: it begins after all, finds itself cancelled, and ends."""
+    if isinstance(run, TaskRun) and run.dispatcher is not None and run.dispatcher.withdraw(run):
+        _drive(run)
+
+
+def _drive(run: TaskRun) -> None:
     run.driver = stepper = _Stepper(run, execute(run, CALLBACKS))
     run.interrupt = _interrupt
     stepper.step(stepper.send, None)
@@ -150,7 +194,11 @@ class _Stepper:
             place.pop()
         except IndexError:
             return
-        self.step(self.send, None)
+        if is_timer_thread():
+            # Hooks and a sequential runner execute the user's code in this step, and every timer would wait for it.
+            threading.Thread(target=self.step, args=(self.send, None), name="penstock-step", daemon=True).start()
+        else:
+            self.step(self.send, None)
 
     def interrupt(self) -> None:
         """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""

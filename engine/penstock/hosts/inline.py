@@ -28,6 +28,9 @@ class InlineHost:
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
 
+    async def admit(self, run: Run) -> None:
+        """There is always room in place."""
+
     async def perform(self, run: Run) -> Any:
         """Call the function here; one that must end on time gets a thread of its own, which can be left behind."""
         definition = run.definition
