@@ -2,15 +2,15 @@
 
 A `Signal` is something that happens once; a `Future` is the signal of one run's end, together with the run. Both
 work in every world: callbacks run in whichever thread brings the news, a synchronous caller blocks, and a coroutine
-awaits. Completing one takes no lock. The list of callbacks is drained by popping, and popping is atomic: the thread that
-completes the signal and a thread that adds a callback just then may both drain, and each callback still runs once.
+awaits. Whoever completes a signal first says so and then takes the callbacks; whoever adds one first adds it and then
+asks whether it is too late. So each callback is taken by one of the two, and no lock is held while it runs.
 """
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (futures are awaitable)
 import itertools
-import threading  # noqa: TID251 (a signal's first callback may come from two threads at once)
+import threading  # noqa: TID251 (callbacks are added and taken by different threads)
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -30,7 +30,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-_first_callback = threading.Lock()
+_lock = threading.Lock()
 
 
 class Signal:
@@ -38,53 +38,65 @@ class Signal:
 
     Attributes:
         done: Whether it has happened.
+        value: What it brought.
         run: The run whose progress it is, if it is one's.
         loop: The event loop that has to turn for it to happen, if any.
     """
 
-    __slots__ = ("_callbacks", "done", "loop", "run", "value")
+    # Most signals get one callback, and a list for it would be one object more for the garbage collector to walk in
+    # each of a hundred thousand tasks: the slot holds None, a callback, or a list of them.
+    __slots__ = ("_waiting", "done", "loop", "run", "value")
 
     def __init__(self, run: Run | None = None) -> None:
         self.done = False
         self.value: Any = None
         self.run = run
         self.loop: asyncio.AbstractEventLoop | None = None
-        # Most signals get no callback or one, and an empty list apiece is what the garbage collector would walk.
-        self._callbacks: list[Callable[[Any], object]] | None = None
+        self._waiting: Any = None
 
     def complete(self, value: Any = None) -> None:
         """Let it happen, and run the callbacks here and now."""
         self.value = value
         self.done = True
-        if self._callbacks:
+        if self._waiting is not None:
             self._drain()
 
     def on_done(self, callback: Callable[[Any], object]) -> None:
         """Call ``callback(self)`` when it happens, in that thread; at once if it has happened."""
-        if self._callbacks is None:
-            with _first_callback:
-                if self._callbacks is None:
-                    self._callbacks = []
-        self._callbacks.append(callback)
+        with _lock:
+            waiting = self._waiting
+            if waiting is None:
+                self._waiting = callback
+            elif type(waiting) is _Callbacks:
+                waiting.append(callback)
+            else:
+                self._waiting = _Callbacks((waiting, callback))
         if self.done:
             self._drain()
 
     def forget(self, callback: Callable[[Any], object]) -> None:
         """Take a callback back, if it has not been called."""
-        try:
-            if self._callbacks is not None:
-                self._callbacks.remove(callback)
-        except ValueError:
-            pass  # it is being called
+        with _lock:
+            waiting = self._waiting
+            if waiting == callback:
+                self._waiting = None
+            elif type(waiting) is _Callbacks and callback in waiting:
+                waiting.remove(callback)
 
     def _drain(self) -> None:
-        callbacks = self._callbacks
-        while callbacks:
-            try:
-                callback = callbacks.pop(0)
-            except IndexError:
-                return
-            callback(self)
+        with _lock:
+            waiting, self._waiting = self._waiting, None
+        if type(waiting) is _Callbacks:
+            for callback in waiting:
+                callback(self)
+        elif waiting is not None:
+            waiting(self)
+
+
+class _Callbacks(list[Callable[[Any], object]]):
+    """Several callbacks of one signal."""
+
+    __slots__ = ()
 
 
 class Future(Signal, Generic[R_co]):

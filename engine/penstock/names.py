@@ -14,7 +14,7 @@ import time  # noqa: TID251 (the process's start is part of every id)
 from collections.abc import Callable
 from uuid import UUID
 
-__all__ = ("friendly_name", "next_id", "to_uuid")
+__all__ = ("friendly_name", "next_id", "to_text", "to_uuid")
 
 
 def _fresh_counter() -> Callable[[], int]:
@@ -35,6 +35,12 @@ def next_id() -> int:
 def to_uuid(key: int) -> UUID:
     """The UUID that an id stands for."""
     return UUID(int=key)
+
+
+def to_text(key: int) -> str:
+    """What ``str(to_uuid(key))`` gives, without the detour."""
+    digits = f"{key:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _after_fork() -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from penstock.context import current_run
 from penstock.errors import IllegalTransition
-from penstock.names import friendly_name, next_id, to_uuid
+from penstock.names import friendly_name, next_id, to_text, to_uuid
 from penstock.ports import Call, Event, Reference, Runner, Work
 from penstock.states import TRANSITIONS, State, StateType
 
@@ -293,7 +293,7 @@ class TaskRun(Run):
         """The facts that `penstock.runtime` shows on a worker."""
         flow_run = self.flow_run
         return {
-            "id": str(self.id),
+            "id": to_text(self.key),
             "name": self.name,
             "task": self.definition.name,
             "tags": sorted(self.tags),
@@ -366,7 +366,7 @@ class FlowRun(Run):
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
         return {
-            "id": str(self.id),
+            "id": to_text(self.key),
             "name": self.name,
             "flow": self.definition.name,
             "tags": sorted(self.tags),

@@ -175,7 +175,7 @@ class _Stepper:
         self._run = run
         self.send: Callable[[Any], Any] = coroutine.send
         self._throw: Callable[[Any], Any] = coroutine.throw
-        self._place: list[None] = []
+        self._place: _Place | None = None
         self._interrupted = False
 
     def step(self, resume: Callable[[Any], Any], argument: Any) -> None:
@@ -183,30 +183,39 @@ class _Stepper:
             signal: Signal = resume(argument)
         except StopIteration:
             return
-        place: list[None] = [None]
-        self._place = place
-        signal.on_done(partial(self._arrived, place))
+        self._place = place = _Place(self)
+        signal.on_done(place)
         if self._run.cancel_reason is not None:
             self.interrupt()
 
-    def _arrived(self, place: list[None], _: Signal) -> None:
-        try:
-            place.pop()
-        except IndexError:
-            return
-        if is_timer_thread():
-            # Hooks and a sequential runner execute the user's code in this step, and every timer would wait for it.
-            threading.Thread(target=self.step, args=(self.send, None), name="penstock-step", daemon=True).start()
-        else:
-            self.step(self.send, None)
-
     def interrupt(self) -> None:
         """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""
-        if self._interrupted:
-            return
+        # Without permission a step is just being taken; it looks at the run's cancel_reason before it stands again.
+        if not self._interrupted and self._place is not None and self._place.leave():
+            self._interrupted = True
+            self.step(self._throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
+
+
+class _Place(list[None]):
+    """Where a coroutine stands; the callback of the signal that it stands at."""
+
+    __slots__ = ("_stepper",)
+
+    def __init__(self, stepper: _Stepper) -> None:
+        super().__init__((None,))
+        self._stepper = stepper
+
+    def leave(self) -> bool:
+        """Whether the caller may take the next step."""
         try:
-            self._place.pop()
+            self.pop()
         except IndexError:
-            return  # a step is being taken; it looks at the run's cancel_reason before it stands still again
-        self._interrupted = True
-        self.step(self._throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
+            return False
+        return True
+
+    def __call__(self, _: Signal) -> None:
+        if self.leave():
+            self._stepper.step(self._stepper.send, None)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
