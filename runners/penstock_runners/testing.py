@@ -387,9 +387,11 @@ class RunnerTests:
             wait_until(lambda: len(entries(file)) == runner.capacity, "the pool to be full", self.patience)
             closer = threading.Thread(target=runner.close, args=(self.patience,))
             closer.start()
-            reports.of(calls[-1:])
-            release.touch()
-            closer.join()
+            try:
+                reports.of(calls[-1:])
+            finally:
+                release.touch()
+                closer.join()
         outcomes = reports.of(calls)
         assert len(entries(file)) == runner.capacity
         assert [outcome.value is not None for outcome in outcomes].count(True) == runner.capacity
@@ -428,7 +430,7 @@ def _shown(error: BaseException | None) -> str:
 def _possessions() -> set[tuple[str, object]]:
     """The threads, the child processes and the number of open files of this process."""
     gc.collect()
-    found: set[tuple[str, object]] = {("thread", thread.name) for thread in threading.enumerate()}
+    found: set[tuple[str, object]] = {("thread", thread) for thread in threading.enumerate()}
     found.update(("process", pid) for pid in _children())
     found.update(("file", index) for index in range(_open_files()))
     return found

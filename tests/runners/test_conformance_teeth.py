@@ -146,7 +146,8 @@ STAYS = threading.Event()
 class LeavesThreads(MyRunner):
     def open(self, clock: Clock) -> None:
         super().open(clock)
-        threading.Thread(target=STAYS.wait, daemon=True, name=f"left-{id(self)}").start()
+        STAYS.clear()
+        threading.Thread(target=STAYS.wait, daemon=True).start()
 
 
 class ClosesWithoutAWord(MyRunner):
