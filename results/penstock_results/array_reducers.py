@@ -21,7 +21,8 @@ _PIECE = 1 << 24
 """Bytes copied at a time from an array that is not contiguous."""
 
 _ROWS = 1 << 16
-"""Rows of an Arrow table written at a time; whatever its chunks were, the pieces are these."""
+"""Rows of an Arrow table written at a time. Whatever its chunks were, the pieces are these; they are copied, because
+a slice drags along memory before and after it, and what lies under a null is anything."""
 
 
 def _ndarray(value: Any) -> object:
@@ -136,7 +137,8 @@ def _encode_arrow(digest: Digest, value: Any) -> None:
     digest.write(b"A%d:" % len(table))
     with pa.ipc.new_stream(_Sink(digest), table.schema) as stream:
         for start in range(0, len(table), _ROWS):
-            stream.write_table(table.slice(start, _ROWS).combine_chunks())
+            rows = table.slice(start, _ROWS)
+            stream.write_table(rows.take(pa.array(range(len(rows)))).combine_chunks())
 
 
 def _as_table(value: Any) -> Any:
