@@ -39,9 +39,14 @@ class LocalBlobs:
         self._guarded = guarded
 
     def create(self, name: str) -> _FileSink:
-        """Open a temporary file beside the target."""
-        folder, leaf = self._enter(name, make=True)
-        return _FileSink(folder, leaf)
+        """Open a temporary file beside the target.
+
+        A folder can vanish while we are in it, because a deleter found it empty; then we start over.
+        """
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                return _FileSink(*self._enter(name, make=True))
+        raise OSError(errno.EBUSY, "its folder is deleted as often as it is made", name)
 
     def read(self, name: str, *, private: bool) -> memoryview:
         """Map a large file, copy-on-write; read a small one."""
@@ -131,19 +136,7 @@ class LocalBlobs:
             os.close(file)
 
     def _enter(self, name: str, *, make: bool = False) -> tuple[int, str]:
-        """Open the folder that holds the name; the caller closes it.
-
-        A folder can vanish between its making and its opening, because a deleter found it empty; then we start over.
-        """
-        for attempt in range(_ATTEMPTS):
-            try:
-                return self._descend(name, make=make)
-            except FileNotFoundError:
-                if not make or attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("the loop returns or raises")
-
-    def _descend(self, name: str, *, make: bool) -> tuple[int, str]:
+        """Open the folder that holds the name; the caller closes it."""
         *folders, leaf = name.split("/")
         current = self._open_root(make=make)
         try:

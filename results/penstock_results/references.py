@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from penstock.ports import Reference
+
 if TYPE_CHECKING:
     from penstock_results.store import ResultStore
 
@@ -12,7 +14,7 @@ __all__ = ("ResultReference",)
 
 
 @dataclass(frozen=True, slots=True)
-class ResultReference:
+class ResultReference(Reference):
     """A small, picklable handle to a value in a result store.
 
     Attributes:

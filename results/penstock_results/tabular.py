@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def is_frame(value: Any) -> bool:
 
 
 class NumpySerializer:
-    """A numpy array: the header of an ``.npy`` file, then the items, from the array's own memory and back into it."""
+    """A numpy array: the literal that heads an ``.npy`` file, then the items, from their own memory and back."""
 
     name = "numpy"
     runs_code = False
@@ -49,11 +49,11 @@ class NumpySerializer:
             raise TypeError(f"the numpy serializer takes arrays of fixed-size items, not {type(value).__qualname__}")
         formats = importlib.import_module("numpy.lib.format")
         whole = value.flags.c_contiguous or value.flags.f_contiguous
-        description = formats.header_data_from_array_1_0(value)
-        formats.write_array_header_2_0(stream, description)
+        header = formats.header_data_from_array_1_0(value)
+        stream.write(repr(header).encode())
         stream.frame()
         if whole:
-            stream.write(_octets(value.T if description["fortran_order"] else value))
+            stream.write(_octets(value.T if header["fortran_order"] else value))
             return
         rows = max(1, _SLAB // max(1, value.nbytes // max(1, len(value))))
         for start in range(0, len(value), rows):
@@ -63,10 +63,9 @@ class NumpySerializer:
         """Make an array over the frame's memory."""
         numpy = importlib.import_module("numpy")
         formats = importlib.import_module("numpy.lib.format")
-        header = io.BytesIO(frames[0])
-        formats.read_magic(header)
-        shape, fortran, dtype = formats.read_array_header_2_0(header)
-        return numpy.ndarray(shape, dtype, buffer=frames[1], order="F" if fortran else "C")
+        header = ast.literal_eval(bytes(frames[0]).decode())
+        order = "F" if header["fortran_order"] else "C"
+        return numpy.ndarray(header["shape"], formats.descr_to_dtype(header["descr"]), buffer=frames[1], order=order)
 
 
 class ArrowSerializer:

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import fsspec.asyn
 import pytest
 import s3server
 
@@ -22,15 +23,20 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[s3server.S3Server]
         yield server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _fsspec_thread() -> None:
+    """Start the one thread that fsspec keeps for all its filesystems, before any test counts threads."""
+    fsspec.asyn.get_loop()
+
+
 @pytest.fixture(params=["file", "memory", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+def place(request: pytest.FixtureRequest, tmp_path: Path, s3: s3server.S3Server) -> tuple[str, dict[str, Any]]:
     """A URL where nothing lies, and the storage options that it needs."""
     if request.param == "file":
         return f"file://{tmp_path}/results", {}
     if request.param == "memory":
         return f"memory://{tmp_path}", {}
-    server = request.getfixturevalue("s3")
-    return server.url(f"results-{next(_numbers)}"), server.storage_options
+    return s3.url(f"results-{next(_numbers)}"), s3.storage_options
 
 
 @pytest.fixture
