@@ -1,0 +1,73 @@
+"""What every test gets: a home that is not the user's, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from penstock import engine as engine_module
+from penstock.testing import penstock_engine as penstock_engine
+
+KEPT_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+"""Processes that the standard library starts once and keeps."""
+
+KEPT = ("penstock-timers", "penstock-loop", "penstock-events", "asyncio_", "pytest_timeout")
+"""Threads that belong to the process and not to a test: the engine's own, and its loop's default executor."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers that the checks below know."""
+    config.addinivalue_line("markers", "leaks(why): the test may leave threads and processes behind")
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PENSTOCK_HOME", str(home))
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves threads or child processes; a marker ``leaks("why")`` excuses it."""
+    threads, children = set(threading.enumerate()), _children()
+    yield
+    if request.node.get_closest_marker("leaks"):
+        return
+    gc.collect()
+    deadline = time.monotonic() + 5.0
+    while _extra_threads(threads) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    left = [thread.name for thread in _extra_threads(threads)]
+    assert not left, f"threads left behind: {left}"
+    _, alive = psutil.wait_procs(_children() - children, max(0.0, deadline - time.monotonic()))
+    assert not alive, f"processes left behind: {alive}"
+
+
+def _children() -> set[psutil.Process]:
+    return {child for child in psutil.Process().children(recursive=True) if not _is_kept(child)}
+
+
+def _is_kept(process: psutil.Process) -> bool:
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+    return any(name in command for name in KEPT_PROCESSES)
+
+
+def _extra_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    default = engine_module._default
+    runner = default._opened if default is not None else None
+    pool = set(getattr(runner, "_threads", ()))
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and thread not in pool and not thread.name.startswith(KEPT)
+    ]
