@@ -9,6 +9,7 @@ Nothing here imports a library before one of its values is at hand.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,7 +139,14 @@ def _encode_arrow(digest: Digest, value: Any) -> None:
     with pa.ipc.new_stream(_Sink(digest), table.schema) as stream:
         for start in range(0, len(table), _ROWS):
             rows = table.slice(start, _ROWS)
-            stream.write_table(rows.take(pa.array(range(len(rows)))).combine_chunks())
+            stream.write_table(rows.take(_row_numbers()[: len(rows)]).combine_chunks())
+
+
+@functools.cache
+def _row_numbers() -> Any:
+    import pyarrow as pa
+
+    return pa.array(range(_ROWS), pa.int32())
 
 
 def _as_table(value: Any) -> Any:

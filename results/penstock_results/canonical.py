@@ -141,8 +141,7 @@ class Digest:
     def text(self, tag: bytes, text: str) -> None:
         """Write a tagged string."""
         data = text.encode("utf-8", "surrogatepass")
-        self.write(b"%b%d:" % (tag, len(data)))
-        self.write(data)
+        self.write(b"%b%d:%b" % (tag, len(data), data))
 
     def enter(self, value: object) -> None:
         """Note that the members of a container follow.
