@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.ports import Call
     from penstock.records import Run
 
-__all__ = ("Helper", "block", "check_cancelled", "edges", "resting", "set_helper", "stop")
+__all__ = ("Helper", "block", "check_cancelled", "edges", "resting", "set_helper", "stop", "stopped_loops")
 
 
 class Helper(Protocol):
@@ -72,6 +72,21 @@ def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal]
 
 def stop(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
     """`block` on behalf of a run that goes on elsewhere meanwhile: on another thread, or on a loop."""
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return _stop(signal, timeout, wanted)
+    stopped_loops.add(loop)
+    try:
+        return _stop(signal, timeout, wanted)
+    finally:
+        stopped_loops.discard(loop)
+
+
+stopped_loops: set[asyncio.AbstractEventLoop] = set()
+"""Loops that do not turn, because a synchronous run that was called on them waits."""
+
+
+def _stop(signal: Signal, timeout: float | None, wanted: Iterable[Signal] | None) -> bool:
     run = current_run.get()
     refuse_to_block(signal, run)
     deadline = None if timeout is None else SystemClock.monotonic() + timeout
