@@ -19,6 +19,7 @@ from typing import Any
 from penstock.clock import serve_timers_here
 from penstock.engine import engines_on
 from penstock.records import FlowRun, Run
+from penstock.waiting import stopped_loops
 
 __all__ = ("VirtualClock",)
 
@@ -142,8 +143,9 @@ class VirtualClock:
 
     def _is_still(self, soonest: _Timer) -> bool:
         first = _look(self)
-        if first is None or not _turned({timer.loop for timer in tuple(self._heap)}):
+        if first is None:
             return False
+        _let_turn({timer.loop for timer in tuple(self._heap)})
         with self._changed:
             return _look(self) == first and bool(self._heap) and self._heap[0] is soonest
 
@@ -189,8 +191,8 @@ def _look(clock: VirtualClock) -> _Picture | None:
     return sorted(picture)
 
 
-def _turned(loops: Iterable[asyncio.AbstractEventLoop | None]) -> bool:
-    """Let loops turn, so that coroutines which are about to set a timer can; False if one is gone or does not."""
+def _let_turn(loops: Iterable[asyncio.AbstractEventLoop | None]) -> None:
+    """Let loops turn, so that coroutines which are about to set a timer can."""
     for loop in loops:
         if loop is None:
             continue
@@ -200,6 +202,6 @@ def _turned(loops: Iterable[asyncio.AbstractEventLoop | None]) -> bool:
                 loop.call_soon_threadsafe(turned.set)
             except RuntimeError:  # the loop was closed: nothing on it will happen any more
                 break
-            if not turned.wait(1.0):
-                return False
-    return True
+            while not turned.wait(_LOOK_AGAIN):
+                if loop in stopped_loops or loop.is_closed():
+                    break
