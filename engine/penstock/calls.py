@@ -98,7 +98,6 @@ def _runner_for(flow: Flow[..., Any]) -> tuple[Runner | None, bool]:
 def _run_here(run: Run, return_state: bool) -> Any:
     if run.is_async:
         return _run_coroutine_here(run, return_state)
-    check_cancelled(run.parent)
     if run.definition.is_generator and not return_state:
         run.streaming = True
         return inline.stream(execute(run, inline.INLINE), partial(value_of, run))
@@ -112,7 +111,6 @@ def _run_coroutine_here(run: Run, return_state: bool) -> Any:
     A synchronous run cannot await, so its async tasks and flows run on the engine's loop thread while it waits.
     """
     if waits_for_coroutines(run.parent):
-        check_cancelled(run.parent)
         LOOP_THREAD.run(execute(run, asyncio_host.ASYNCIO))
         return run.state if return_state else value_of(run)
     if run.definition.is_generator and not return_state:
@@ -138,7 +136,8 @@ async def _run_apart(run: FlowRun, return_state: bool) -> Any:
         await wait_in_loop(future)
     except asyncio.CancelledError:
         if run.engine.on_caller_cancel == "shield":
-            await wait_in_loop(future)
+            with asyncio_host.ASYNCIO.cleaning_up():
+                await wait_in_loop(future)
         raise
     return run.state if return_state else value_of(run)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from penstock.errors import ConfigurationError
+from penstock.keeping import Keeping
 from penstock.logging import capture_prints
 from penstock.parameters import Signature
 from penstock.policies import RetryPolicy
@@ -78,6 +79,7 @@ class Definition(Generic[P, R]):
         self.is_generator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.signature = Signature(fn, str(self))
+        self.keeping = Keeping.make(options, self)
         if self.log_prints:
             capture_prints()
         functools.update_wrapper(self, fn, updated=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading  # noqa: TID251 (runs and workers call from many threads)
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from penstock.ports import Call, Outcome, Runner, Work
 from penstock.records import TaskRun
@@ -108,6 +109,10 @@ class Dispatcher:
                 for call in calls:
                     self._batch_of[call] = batch
                 self._runner.submit(calls, self._come_home)
+                # A run that was cancelled between its turn and this submission had no call yet to be stopped.
+                for call in calls:
+                    if cast(TaskRun, call.run).cancel_reason is not None:
+                        self._runner.cancel(call)
             else:
                 with self._lock:
                     todo += self._batcher.batch_done()

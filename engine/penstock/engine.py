@@ -22,9 +22,13 @@ from penstock.dispatch import Dispatcher
 from penstock.errors import ConfigurationError
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
+from penstock.keeping import CacheCounts
 from penstock.logging import engine_logger
 from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink
 from penstock.records import Run, TaskRun
+from penstock.settings import settings, truth
+from penstock.spilling import Spill
+from penstock.wiring import default_runner
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,6 +54,13 @@ class Engine:
         on_caller_cancel: What becomes of a flow whose awaiting caller is cancelled (a client that disconnects):
             ``"cancel"`` it too, ``"detach"`` it and let it run on, or ``"shield"`` it and hold the caller until it
             has ended.
+        results: Where results are kept that have to be: a `ResultStore`, a URL or a path; by default the one that
+            ``PENSTOCK_RESULTS`` names, or a folder in the user's state folder. Nothing is written there unless a
+            flow or task asks for it.
+        spill_bytes: Values of submitted runs that are larger than this go to the store, and futures load them on
+            demand; None for no limit.
+        memory_budget: Bytes that the values of submitted runs may occupy in all; what would exceed it goes to the
+            store; None for no limit.
         sinks: Objects with an ``emit(event)`` method that want every transition.
         grace: Seconds that runs get to end by themselves when the engine is left, and that clean-up may take after a
             cancellation.
@@ -61,6 +72,9 @@ class Engine:
         runner: Runner | type[Runner] | None = None,
         *,
         on_caller_cancel: CallerCancel = "cancel",
+        results: Any = None,
+        spill_bytes: int | None = None,
+        memory_budget: int | None = None,
         sinks: Sequence[Sink] = (),
         grace: float = 10.0,
         clock: Clock | None = None,
@@ -77,6 +91,11 @@ class Engine:
         self.sinks = tuple(sinks)
         self.chance: Callable[[], float] = random.random
         self.live: set[Run] = set()
+        self.results = results
+        self.spill = Spill(spill_bytes, memory_budget)
+        self.persists = settings("persist_results", truth, False)
+        self.cache = CacheCounts()
+        self._cache_counts: dict[str, CacheCounts] = {}
         self._events = EventBuffer(self.sinks)
         self._runner = runner() if isinstance(runner, type) else runner
         self._opened: Runner | None = None
@@ -92,7 +111,7 @@ class Engine:
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
-                    runner = self._runner or _default_runner()
+                    runner = self._runner or default_runner()
                     self._owns_runner = not runner.is_open
                     if self._owns_runner:
                         runner.open(self.clock)
@@ -102,6 +121,10 @@ class Engine:
     def emit(self, event: Event) -> None:
         """Put a transition on its way to the sinks."""
         self._events.put(event)
+
+    def cache_counts(self, task_name: str) -> CacheCounts:
+        """How often a task found a cached result; `cache` counts for all tasks together."""
+        return self._cache_counts.setdefault(task_name, CacheCounts())
 
     @property
     def events_dropped(self) -> int:
@@ -196,12 +219,6 @@ class Engine:
         if runner is not None and self._owns_runner:
             runner.close(self.grace)
         self._events.close(self.grace)
-
-
-def _default_runner() -> Runner:
-    from penstock_runners.threads import ThreadPoolTaskRunner
-
-    return ThreadPoolTaskRunner()
 
 
 _open_engines: list[Engine] = []

@@ -90,6 +90,10 @@ class Flow(Definition[P, R], Generic[P, R]):
         task_runner: Runner | type[Runner] | None | Keep = KEEP,
         validate_parameters: bool | None | Keep = KEEP,
         log_prints: bool | None | Keep = KEEP,
+        persist_result: bool | None | Keep = KEEP,
+        result_storage: Any = KEEP,
+        result_serializer: str | None | Keep = KEEP,
+        cache_result_in_memory: bool | None | Keep = KEEP,
         on_unfinished: OnUnfinished | None | Keep = KEEP,
         on_running: Iterable[Hook] | None | Keep = KEEP,
         on_completion: Iterable[Hook] | None | Keep = KEEP,
@@ -135,6 +139,10 @@ def flow(
     task_runner: Runner | type[Runner] | None = None,
     validate_parameters: bool = True,
     log_prints: bool | None = None,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_serializer: str | None = None,
+    cache_result_in_memory: bool | None = None,
     on_unfinished: OnUnfinished = "wait",
     on_running: Iterable[Hook] | None = None,
     on_completion: Iterable[Hook] | None = None,
@@ -149,7 +157,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         fn: A function: plain, async, or a generator of either kind; a method works too.
         options: See the overload. ``task_runner`` is a runner or its class, made anew for every run;
             ``on_unfinished`` says what becomes of submitted runs that have not ended when the function returns;
-            ``flow_run_name`` is a template over the parameters, or a function; the others are those of `task`.
+            ``persist_result``, ``result_storage`` and ``result_serializer`` hold for the tasks inside, too, where they
+            do not say otherwise; ``flow_run_name`` is a template over the parameters, or a function; the others are those of `task`.
 
     Raises:
         ConfigurationError: If an option cannot work.

@@ -13,6 +13,7 @@ import itertools
 import threading  # noqa: TID251 (callbacks are added and taken by different threads)
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -247,6 +248,21 @@ async def suspend(signal: Signal) -> None:
             await waiter
     finally:
         signal.forget(wake)
+
+
+def call_then(function: Callable[[], Any], done: Signal) -> None:
+    """Call something, and complete a signal with a function that gives its value or raises its error."""
+    try:
+        value = function()
+    except BaseException as error:
+        done.complete(partial(reraise, error))
+    else:
+        done.complete(lambda: value)
+
+
+def reraise(error: BaseException) -> Any:
+    """Raise it, where only a function is wanted."""
+    raise error
 
 
 def _set(waiter: asyncio.Future[None]) -> None:

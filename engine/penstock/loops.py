@@ -15,12 +15,15 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.futures import Signal, post
-from penstock.waiting import stop
+from penstock.futures import Signal, post, reraise
+from penstock.waiting import cleaning_up, stop
 
 __all__ = ("LOOP_THREAD", "LoopThread", "run_on_loop_thread")
 
 T = TypeVar("T")
+
+_GRACE = 10.0
+"""Seconds that a coroutine gets to clean up when whoever waits for it is stopped."""
 
 
 class LoopThread:
@@ -55,16 +58,19 @@ class LoopThread:
         tasks: list[asyncio.Task[Any]] = []
         done.loop = loop
         post(loop, partial(_start, loop, context, coroutine, done, tasks))
-        return lambda: post(loop, lambda: [task.cancel() for task in tasks])
+        # The detour lets the task take its first step before: see hosts.asyncio._cancel_here.
+        return lambda: post(loop, lambda: [loop.call_soon(task.cancel) for task in tasks])
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the caller's context and block until it has ended."""
+        """Run a coroutine in the caller's context and block until it has ended, also if it has to be cancelled."""
         done = Signal()
         cancel = self.begin(coroutine, done)
         try:
             stop(done)
         except BaseException:
             cancel()
+            with cleaning_up():
+                stop(done, _GRACE)
             raise
         return done.value()  # type: ignore[no-any-return]
 
@@ -75,9 +81,11 @@ class LoopThread:
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        thread.join(_GRACE)
+        if thread.is_alive():
+            return  # somebody's coroutine blocks the loop; the thread is a daemon and dies with the process
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.get_loop()  # leaving the runner cancels what is left, lets it clean up and closes the loop
 
     def forget(self) -> None:
         """In a forked child the loop's thread does not exist."""
@@ -91,9 +99,18 @@ def _start(
     done: Signal,
     tasks: list[asyncio.Task[Any]],
 ) -> None:
-    task = loop.create_task(coroutine, context=context)
+    task = loop.create_task(_keep(coroutine), context=context)
     tasks.append(task)
-    task.add_done_callback(lambda ended: done.complete(ended.result))
+    task.add_done_callback(lambda ended: done.complete(lambda: ended.result()()))
+
+
+async def _keep(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], Any]:
+    """Await a coroutine, and keep what would stop the loop for all its other users for the one who waits for it."""
+    try:
+        value = await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        return partial(reraise, error)
+    return lambda: value
 
 
 LOOP_THREAD = LoopThread()

@@ -7,6 +7,7 @@ those import this file and never the engine's modules that use them.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from collections.abc import Set as AbstractSet
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -145,10 +146,8 @@ class Reference:
 
     __slots__ = ()
 
-    @property
-    def size(self) -> int | None:
-        """The value's size in bytes, if known."""
-        raise NotImplementedError
+    size: int | None
+    """The value's size in bytes, if known."""
 
     def load(self) -> Any:
         """Bring the value here; may block."""
@@ -191,6 +190,10 @@ class Host(Protocol):
     """
 
     cancellations: tuple[type[BaseException], ...]
+
+    def cleaning_up(self) -> AbstractContextManager[object]:
+        """The block in which a cancelled run may wait: another cancellation for the same reason does not reach it."""
+        ...
 
     async def admit(self, run: Any) -> None:
         """Wait until there is room for the run's next attempt."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.engine import Engine
     from penstock.flows import Flow
     from penstock.futures import Future, Signal
+    from penstock.keeping import CacheCounts
     from penstock.tasks import Task
 
 __all__ = ("FlowRun", "Run", "TaskRun")
@@ -68,6 +69,10 @@ class Run:
     # to stop it there. A plain function, called with the run: one object for all runs instead of one for each.
     driver: Any = None
     interrupt: Callable[[Run], None] | None = None
+    # What wakes the threads that are blocked on behalf of the run; see waiting.block.
+    bells: Sequence[Callable[[], None]] = ()
+    # How often the asyncio task around a flow had been cancelled when the flow began.
+    cancellations_around = 0
     # The loop that was running in the thread when the run began; see calls.waits_for_coroutines.
     outer_loop: Any = None
     inputs: Sequence[tuple[Any, bool]] = ()
@@ -137,6 +142,12 @@ class Run:
         return self.flow_run or self.engine
 
     @property
+    def inherits_persistence(self) -> bool:
+        """Whether a run whose definition leaves it open stores its result: what the flow around says, then the settings."""
+        flow_run = self.parent.flow_run if self.parent is not None else None
+        return flow_run.persists if flow_run is not None else self.engine.persists
+
+    @property
     def prints_to_log(self) -> bool:
         """Whether ``print`` inside the run becomes a log line; what a run leaves open, its parent decides."""
         mine = self.definition.log_prints
@@ -161,9 +172,9 @@ class Run:
     def promote(self) -> None:
         """Begin at once if the run waits for room: a worker wants to execute it itself."""
 
-    def descendants(self) -> Iterable[Run]:
-        """The live runs that were started from inside this one."""
-        return [run for run in tuple(self.home.live) if run is not self and run.is_inside(self)]
+    def inside(self) -> list[Run]:
+        """The live runs that were started from inside this one, however deep."""
+        return [run for run in _tree(self.home.live) if run is not self and run.is_inside(self)]
 
     def is_inside(self, other: Run) -> bool:
         """Whether ``other`` is this run, or around it."""
@@ -186,12 +197,19 @@ class Run:
         """
         if self.is_final:
             return False
-        self.cancel_reason = self.cancel_reason or reason
-        for run in self.descendants():
-            run.cancel(reason)
+        # First the fence, then the blows: what the end of one run would let begin finds itself cancelled already.
+        doomed = [self, *self.inside()]
+        for run in doomed:
+            run.cancel_reason = run.cancel_reason or reason
+        for run in doomed:
+            run._wake()
+        return True
+
+    def _wake(self) -> None:
+        for ring in tuple(self.bells):
+            ring()
         if self.interrupt is not None:
             self.interrupt(self)
-        return True
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.state}>"
@@ -313,6 +331,7 @@ class FlowRun(Run):
         own_runner: The flow's ``task_runner`` for this run, or None.
         dispatcher: What stands between the tasks submitted inside the flow and their runner, after the first one.
         owns_runner: Whether the run opens and closes it.
+        persists: Whether tasks inside the run store their results where they do not say themselves.
         live: Submitted task runs and subflow runs inside this run that have not ended.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
     """
@@ -336,8 +355,17 @@ class FlowRun(Run):
         self.parameters: Mapping[str, Any] = {}
         self.scope = self
         self.flow_run = self
+        keeping = flow.keeping.persist
+        self.persists: bool = self.inherits_persistence if keeping is None else keeping
         self.live: set[Run] = set()
         self.failures: list[Future[Any]] = []
+
+    @cached_property
+    def cache(self) -> CacheCounts:
+        """How often the run's tasks found a cached result."""
+        from penstock.keeping import CacheCounts
+
+        return CacheCounts()
 
     @property
     def runner(self) -> Runner:
@@ -359,9 +387,9 @@ class FlowRun(Run):
         """Where the run is listed while it lives: the flow run around its parent, or the engine."""
         return self.parent.flow_run if self.parent is not None and self.parent.flow_run is not None else self.engine
 
-    def descendants(self) -> Iterable[Run]:
-        """The live runs that were started from inside this one."""
-        return tuple(self.live)
+    def inside(self) -> list[Run]:
+        """The live runs that were started from inside this one, however deep."""
+        return _tree(self.live)
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
@@ -374,3 +402,11 @@ class FlowRun(Run):
         }
 
 
+def _tree(live: Iterable[Run]) -> list[Run]:
+    """Live runs, and those inside the flow runs among them."""
+    runs: list[Run] = []
+    for run in tuple(live):
+        runs.append(run)
+        if isinstance(run, FlowRun):
+            runs += _tree(run.live)
+    return runs

@@ -25,6 +25,7 @@ from penstock.errors import (
 )
 from penstock.futures import Future, Signal
 from penstock.inputs import Input, find_inputs, replace_inputs
+from penstock.keeping import Keeper, keeper_for
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import aggregate
 from penstock.ports import Host
@@ -53,32 +54,53 @@ async def execute(run: Run, host: Host) -> None:
     passing: BaseException | None = None
     try:
         run.become(_PENDING)
-        if run.scope.cancel_reason is not None:
-            raise Cancelled(run.scope.cancel_reason)
+        if run.scope.cancel_reason is not None or (run.parent and run.parent.scope.cancel_reason is not None):
+            raise host.cancellations[0](f"{run} was cancelled before it began")
         if run.after is not None:
             await _wait(run, host, run.after)
         if run.inputs:
             await _receive_inputs(run, host)
         if isinstance(run, FlowRun):
             await _begin_flow(run, host)
-        await _attempts(run, host)
+        keeper = keeper_for(run)
+        if keeper is None:
+            await _attempts(run, host, None)
+        else:
+            await _find_or_make(run, host, keeper)
     except _Skip as skip:
         run.become(StateType.SKIPPED, "UpstreamFailed", str(skip.error), skip.error)
     except BaseException as error:
-        if isinstance(run, FlowRun):
-            await _stop_children(run, host)
-        _end(run, host, error)
         passing = error if _passes_on(run, error) else None
-    if run.definition.hooks:
-        await _call_hooks(run, host)
-    if isinstance(run, FlowRun) and run.owns_runner:
-        await host.offload(partial(run.runner.close, run.engine.grace))
+        with host.cleaning_up():
+            grace = await _stop_children(run, host) if isinstance(run, FlowRun) else 0.0
+            _end(run, host, error)
+            passing = await _leave(run, host, grace) or passing
+    else:
+        if run.definition.hooks or (isinstance(run, FlowRun) and run.owns_runner):
+            passing = await _leave(run, host, run.engine.grace)
     _finish(run)
     if passing is not None:
         try:
             raise passing
         finally:
             del passing  # or this frame and the traceback that holds it would keep each other alive
+
+
+async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
+    """Do what is to be done once the run has its last state.
+
+    Returns:
+        What interrupted that. The run ends all the same; whoever interrupted it must not go unheard.
+    """
+    try:
+        await _call_hooks(run, host)
+        if isinstance(run, FlowRun) and run.owns_runner:
+            await host.offload(partial(run.runner.close, grace))
+    except Exception:
+        run_logger(run).exception("Closing the task runner failed; the run is not affected.")
+    except BaseException as interruption:
+        return interruption
+    return None
 
 
 def _passes_on(run: Run, error: BaseException) -> bool:
@@ -171,7 +193,19 @@ async def _begin_flow(run: FlowRun, host: Host) -> None:
         await host.offload(partial(run.runner.open, run.engine.clock))
 
 
-async def _attempts(run: Run, host: Host) -> None:
+async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
+    """Take a result that was stored before; if there is none, make and store it while everybody else waits."""
+    try:
+        found, value = await keeper.find(host)
+        if found:
+            run.become(_COMPLETED, "Cached", "The result was stored before.", value)
+        else:
+            await _attempts(run, host, keeper)
+    finally:
+        await host.offload(keeper.release)
+
+
+async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
     """Try until the run has ended or the retries are used up."""
     definition = run.definition
     while True:
@@ -184,11 +218,20 @@ async def _attempts(run: Run, host: Host) -> None:
             value = await host.perform(run)
             if isinstance(run, FlowRun):
                 value = await _settle(run, host, value)
+            if run.cancel_reason is not None:
+                raise Cancelled(run.cancel_reason)
             if not isinstance(value, State):
+                if keeper is not None:
+                    value = await host.offload(partial(keeper.keep, value))
+                elif run.engine.spill:
+                    value = await host.offload(partial(run.engine.spill.place, run, value))
                 run.become(_COMPLETED, None, None, value)
                 return
             outcome = value
         except Exception as error:
+            if run.cancel_reason is not None:
+                # Its children end as cancelled, which the function may have taken for an ordinary failure.
+                raise Cancelled(run.cancel_reason) from error
             if isinstance(run, FlowRun):
                 await _stop_children(run, host)
             outcome = _failed(run, error)
@@ -328,19 +371,26 @@ async def _wait_for_children(run: FlowRun, host: Host, timeout: float | None = N
             return
 
 
-async def _stop_children(run: FlowRun, host: Host) -> None:
-    """Cancel what is left inside a flow that failed or was cancelled, and let it clean up."""
+async def _stop_children(run: FlowRun, host: Host) -> float:
+    """Cancel what is left inside a flow that failed or was cancelled, and let it clean up.
+
+    Returns:
+        Seconds that the flow's runner gets to let go: none if somebody lost patience.
+    """
+    grace = run.engine.grace
     live = tuple(run.live)
     for child in live:
         child.cancel(f"cancelled with {run}")
     try:
         if live:
-            await _wait_for_children(run, host, run.engine.grace)
+            await _wait_for_children(run, host, grace)
     except (*host.cancellations, KeyboardInterrupt):
+        grace = 0.0
         run_logger(run).warning("Interrupted again while stopping; not waiting for %d run(s).", len(run.live))
     for future in run.failures:
         future.seen = True
     run.failures.clear()
+    return grace
 
 
 def _end(run: Run, host: Host, error: BaseException) -> None:
@@ -377,7 +427,7 @@ async def _call_hooks(run: Run, host: Host) -> None:
             answer = run.call_in_context(partial(hook, run.definition, run, state))
             if isawaitable(answer):
                 await host.join(cast(Any, answer))
-        except Exception:
+        except (Exception, Cancelled):
             name = getattr(hook, "__name__", repr(hook))
             run_logger(run).exception("Hook %r failed; the run is not affected.", name)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.errors import ConfigurationError
 
-__all__ = ("settings",)
+__all__ = ("settings", "truth")
 
 
 def settings(name: str, convert: Callable[[str], Any], default: Any) -> Any:
@@ -34,3 +34,15 @@ def settings(name: str, convert: Callable[[str], Any], default: Any) -> Any:
         return convert(text)
     except ValueError as error:
         raise ConfigurationError(f"The environment variable {variable} is {text!r}: {error}.") from None
+
+
+def truth(text: str) -> bool:
+    """Read a yes or no.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    answers = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in answers:
+        raise ValueError("give true or false")
+    return answers[text.lower()]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
+from penstock.cache_policies import CachePolicy, task_input_hash
 from penstock.calls import call_task, submit_task
 from penstock.definitions import KEEP, Definition, Hook, Keep
 from penstock.futures import Future, FutureList
@@ -15,7 +17,7 @@ from penstock.ports import Work
 from penstock.schedule import BatchSize
 from penstock.states import State
 
-__all__ = ("AsyncTask", "Task", "exponential_backoff", "task")
+__all__ = ("AsyncTask", "Task", "exponential_backoff", "task", "task_input_hash")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -167,6 +169,15 @@ class Task(Definition[P, R], Generic[P, R]):
         on_failure: Iterable[Hook] | None | Keep = KEEP,
         on_cancellation: Iterable[Hook] | None | Keep = KEEP,
         on_crashed: Iterable[Hook] | None | Keep = KEEP,
+        cache_policy: CachePolicy | None | Keep = KEEP,
+        cache_key_fn: Callable[..., str | None] | None | Keep = KEEP,
+        cache_expiration: timedelta | None | Keep = KEEP,
+        refresh_cache: bool | None | Keep = KEEP,
+        persist_result: bool | None | Keep = KEEP,
+        result_storage: Any = KEEP,
+        result_serializer: str | None | Keep = KEEP,
+        cache_result_in_memory: bool | None | Keep = KEEP,
+        result_storage_key: str | None | Keep = KEEP,
         crash_retries: int | None | Keep = KEEP,
         batch_size: BatchSize | None | Keep = KEEP,
         runner_options: Mapping[str, Any] | None | Keep = KEEP,
@@ -217,6 +228,15 @@ def task(
     on_failure: Iterable[Hook] | None = None,
     on_cancellation: Iterable[Hook] | None = None,
     on_crashed: Iterable[Hook] | None = None,
+    cache_policy: CachePolicy | None = None,
+    cache_key_fn: Callable[..., str | None] | None = None,
+    cache_expiration: timedelta | None = None,
+    refresh_cache: bool | None = None,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_serializer: str | None = None,
+    cache_result_in_memory: bool | None = None,
+    result_storage_key: str | None = None,
     crash_retries: int | None = None,
     batch_size: BatchSize | None = None,
     runner_options: Mapping[str, Any] | None = None,
@@ -229,7 +249,9 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: See the overload. ``retry_delay_seconds`` is a number, one per retry, or a function such as
             `exponential_backoff`; ``retry_jitter_factor=f`` stretches each delay by up to ``1 + f``;
             ``retry_condition_fn(task, run, state)`` decides whether a failure is worth another attempt; hooks are
-            called as ``hook(task, run, state)``; ``crash_retries`` is how often an attempt whose worker died may be
+            called as ``hook(task, run, state)``; ``cache_policy`` or ``cache_key_fn`` say when a stored result may stand
+            for a new one, and for how long ``cache_expiration``; ``persist_result`` stores the result without that;
+            ``crash_retries`` is how often an attempt whose worker died may be
             repeated, at the risk that its side effects happen twice; ``batch_size`` see `Task.map`; ``task_run_name`` is a template over the parameters, or a function.
 
     Raises:

@@ -14,6 +14,7 @@ import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (each worker thread knows its helper)
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +27,17 @@ if TYPE_CHECKING:
     from penstock.ports import Call
     from penstock.records import Run
 
-__all__ = ("Helper", "block", "check_cancelled", "edges", "resting", "set_helper", "stop", "stopped_loops")
+__all__ = (
+    "Helper",
+    "block",
+    "check_cancelled",
+    "cleaning_up",
+    "edges",
+    "resting",
+    "set_helper",
+    "stop",
+    "stopped_loops",
+)
 
 
 class Helper(Protocol):
@@ -108,15 +119,16 @@ class _Waiter:
 
     def wait(self, deadline: float | None, wanted: Iterable[Signal] | None) -> bool:
         signal, run, helper = self._signal, self._run, self._helper
-        outer = run.scope.interrupt if run is not None else None
+        bells: list[Callable[[], None]] = [] if run is None else run.scope.__dict__.setdefault("bells", [])
+        bells.append(self._ring)
         signal.on_done(self._ring)
-        if run is not None:
-            run.scope.interrupt = _both(self._ring, outer)
         if helper is not None:
             helper.blocked.add(self._ring)
         try:
-            while not signal.done:
+            while True:
                 check_cancelled(run)
+                if signal.done:
+                    break
                 if helper is not None and _help(helper, (signal,) if wanted is None else wanted):
                     continue
                 if not self._sleep(deadline):
@@ -124,8 +136,7 @@ class _Waiter:
         finally:
             if helper is not None:
                 helper.blocked.discard(self._ring)
-            if run is not None:
-                run.scope.interrupt = outer
+            bells.remove(self._ring)
             signal.forget(self._ring)
         return signal.done
 
@@ -137,13 +148,17 @@ class _Waiter:
         return True
 
 
-def _both(ring: Callable[[], None], outer: Callable[[Run], None] | None) -> Callable[[Run], None]:
-    def interrupt(run: Run) -> None:
-        ring()
-        if outer is not None:
-            outer(run)
+_cleaning_up: ContextVar[bool] = ContextVar("penstock_cleaning_up", default=False)
 
-    return interrupt
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Let a run that was cancelled wait for what it has to clean up."""
+    token = _cleaning_up.set(True)
+    try:
+        yield
+    finally:
+        _cleaning_up.reset(token)
 
 
 def check_cancelled(run: Run | None) -> None:
@@ -152,7 +167,7 @@ def check_cancelled(run: Run | None) -> None:
     Raises:
         Cancelled: If the run, or what it is part of, was cancelled.
     """
-    if run is not None and run.scope.cancel_reason is not None:
+    if run is not None and run.scope.cancel_reason is not None and not _cleaning_up.get():
         raise Cancelled(f"{run.scope} was {run.scope.cancel_reason}")
 
 

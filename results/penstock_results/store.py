@@ -118,6 +118,11 @@ class ResultStore:
         return self._url
 
     @property
+    def storage_options(self) -> Mapping[str, Any]:
+        """What the fsspec filesystem was given."""
+        return self._storage_options
+
+    @property
     def clock(self) -> Clock:
         """The clock that results expire by."""
         return self._clock

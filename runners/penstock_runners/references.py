@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from penstock.errors import RunnerError
+from penstock.ports import Reference
 from penstock_runners import pickling
 from penstock_runners.pickling import Packet, Pickled
 
@@ -52,7 +53,7 @@ _provided: ContextVar[Mapping[str, Pickled] | None] = ContextVar("_provided", de
 _holders: WeakValueDictionary[str, Holder] = WeakValueDictionary()
 
 
-class ClusterReference:
+class ClusterReference(Reference):
     """A handle to a value that a worker made and the cluster keeps; see `penstock.ports.Reference`.
 
     The value is dropped when the last handle is; it is lost when the worker that keeps it is.

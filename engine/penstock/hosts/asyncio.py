@@ -7,13 +7,17 @@ debuggers and uvloop see nothing unusual.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (this is the asyncio host)
+import sys
+import threading  # noqa: TID251 (threads for what must not hold up the loop)
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
 from penstock.context import current_run
 from penstock.errors import Cancelled
-from penstock.futures import Signal, post, suspend
+from penstock.futures import Signal, call_then, post, suspend
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
 from penstock.records import FlowRun, Run
@@ -28,6 +32,14 @@ class AsyncioHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, Cancelled)
+
+    def cleaning_up(self) -> AbstractContextManager[object]:
+        """A cancelled anyio scope cancels its tasks again and again, until they have left it: keep that out.
+
+        A second cancellation of the asyncio task itself gets through; who sends it has lost patience.
+        """
+        anyio = sys.modules.get("anyio")
+        return anyio.CancelScope(shield=True) if anyio is not None and asyncio.current_task() else nullcontext()
 
     async def admit(self, run: Run) -> None:
         """There is always room in place."""
@@ -82,8 +94,12 @@ class AsyncioHost:
         return await coroutine
 
     async def offload(self, function: Callable[[], T]) -> T:
-        """Call it on a thread."""
-        return await asyncio.to_thread(function)
+        """Call it on a daemon thread: `asyncio.to_thread` would keep an interrupted program from exiting."""
+        done = Signal()
+        work = partial(copy_context().run, call_then, function, done)
+        threading.Thread(target=work, name="penstock-io", daemon=True).start()
+        await suspend(done)
+        return done.value()  # type: ignore[no-any-return]
 
 
 ASYNCIO = AsyncioHost()
@@ -95,15 +111,17 @@ def _own(run: FlowRun) -> None:
     if run.driver is None and task is not None:
         run.driver = task
         run.interrupt = _cancel
+        run.cancellations_around = task.cancelling()
 
 
 def _as_our_own(run: Run, error: asyncio.CancelledError) -> BaseException:
-    """Tell a cancellation that was asked of the run from one that was asked of the task around it."""
+    """Tell a cancellation that was asked of the run from one that was asked of the task around it, or of both."""
     task = asyncio.current_task()
-    if run.future is None and run.scope is run and run.cancel_reason is not None and task is not None:
-        task.uncancel()
-        return Cancelled(run.cancel_reason)
-    return error
+    if run.future is not None or run.scope is not run or run.cancel_reason is None or task is None:
+        return error
+    if run.parent is not None and run.parent.scope.cancel_reason is not None:
+        return error
+    return error if task.uncancel() > run.cancellations_around else Cancelled(run.cancel_reason)
 
 
 class _Deadline:
@@ -121,6 +139,7 @@ class _Deadline:
 
     async def __aenter__(self) -> None:
         self._task = asyncio.current_task()
+        self._cancellations_around = self._task.cancelling() if self._task is not None else 0
         loop = asyncio.get_running_loop()
         self._timer = self._run.engine.clock.call_later(self._seconds, partial(post, loop, self._expire))
 
@@ -132,7 +151,9 @@ class _Deadline:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._open = False
         self._timer.cancel()
-        if self._expired and self._task is not None and self._task.uncancel() == 0 and kind is asyncio.CancelledError:
+        if not self._expired or self._task is None:
+            return
+        if self._task.uncancel() <= self._cancellations_around and kind is asyncio.CancelledError:
             raise timed_out(self._run, self._seconds) from error
 
 
@@ -148,9 +169,22 @@ def _cancel(run: Run) -> None:
         return  # the run has just ended
     loop = task.get_loop()
     if asyncio._get_running_loop() is loop:
-        task.cancel()
+        _cancel_here(run, task)
     else:
-        post(loop, task.cancel)
+        post(loop, partial(_cancel_here, run, task))
+
+
+def _cancel_here(run: Run, task: asyncio.Task[None]) -> None:
+    """Cancel a run's asyncio task, but never before its first step.
+
+    asyncio throws an early cancellation at the first line of the coroutine, where nothing can catch it, and the run
+    would never end. One that has not begun will look at its ``cancel_reason`` when it does. If somebody else has
+    cancelled its task already, as a loop does at its end, another task takes the run to its last state.
+    """
+    if run.state is not None:
+        task.cancel()
+    elif task.cancelling():
+        start(run, task.get_loop())
 
 
 async def stream(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (asks whether a loop runs in this thread)
 import threading  # noqa: TID251 (threads for what must hold up neither a loop nor the timers)
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from functools import partial
 from typing import Any, TypeVar, cast
 
 from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
-from penstock.futures import Signal
+from penstock.futures import Signal, call_then
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome
 from penstock.records import Run, TaskRun
@@ -31,6 +31,10 @@ class CallbacksHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+
+    def cleaning_up(self) -> AbstractContextManager[object]:
+        """A run is interrupted once in any case."""
+        return nullcontext()
 
     async def admit(self, run: TaskRun) -> None:
         """Stand still until the runner has room; a run that was just begun by its dispatcher has been admitted."""
@@ -82,25 +86,12 @@ class CallbacksHost:
         if asyncio._get_running_loop() is None:
             return function()
         done = Signal()
-        threading.Thread(target=_call_then, args=(function, done), name="penstock-io", daemon=True).start()
+        threading.Thread(target=call_then, args=(function, done), name="penstock-io", daemon=True).start()
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
 
 CALLBACKS = CallbacksHost()
-
-
-def _call_then(function: Callable[[], Any], done: Signal) -> None:
-    try:
-        value = function()
-    except BaseException as error:
-        done.complete(partial(_reraise, error))
-    else:
-        done.complete(lambda: value)
-
-
-def _reraise(error: BaseException) -> Any:
-    raise error
 
 
 class _Stand:

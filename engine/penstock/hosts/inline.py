@@ -7,6 +7,7 @@ needed: not in a thread, not on a worker, not inside somebody else's running loo
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from penstock.futures import Signal
 from penstock.ledger import call_with_deadline
 from penstock.loops import run_on_loop_thread
 from penstock.records import Run
-from penstock.waiting import block
+from penstock.waiting import block, cleaning_up
 
 __all__ = ("INLINE", "InlineHost", "drive", "stream")
 
@@ -27,6 +28,10 @@ class InlineHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+
+    def cleaning_up(self) -> AbstractContextManager[object]:
+        """Blocking no longer asks whether the run, or its caller, was cancelled."""
+        return cleaning_up()
 
     async def admit(self, run: Run) -> None:
         """There is always room in place."""

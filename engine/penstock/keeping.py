@@ -1,0 +1,281 @@
+"""Keeping results: persistence, caching and single flight, as steps in the life of a run.
+
+Most runs keep nothing and pay one look at an attribute. One that keeps has a `Keeper`: it looks for a result before
+the first attempt, makes sure that nobody else is at work on the same key, and writes the value before the run is
+COMPLETED. A key is computed only if there is a store in which it could hit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
+from penstock.errors import ConfigurationError, ResultError, ResultMissing, UnhashableInput
+from penstock.futures import Signal
+from penstock.logging import run_logger
+from penstock.ports import Host, Reference
+from penstock.records import Run, TaskRun
+from penstock.settings import settings, truth
+from penstock.wiring import open_store, single_flight
+
+if TYPE_CHECKING:
+    from penstock_results.locks import Claim
+    from penstock_results.store import ResultStore
+
+__all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "keeper_for", "size_of")
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """How often a key was found, and how often not."""
+
+    hits: int = 0
+    misses: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Hits in all look-ups, between 0 and 1; 0 if there were none."""
+        total = self.hits + self.misses
+        return self.hits / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What a flow's or task's options say about its results.
+
+    Attributes:
+        persist: Whether to store them; None leaves it to the flow around, and then to the settings.
+        policy: What a key is made of, or None where nothing was said.
+        expiration: How long a stored result is good for.
+        refresh: Whether to execute and store anew although there is a result.
+        storage: Where to store: a `ResultStore`, a URL or path, or None for the flow's or the engine's.
+        key_template: A template for the key, over ``parameters``, ``task_run`` and ``flow_run``.
+        serializer: The serializer's name, or None for the store's choice.
+        in_memory: Whether the value of a stored result stays in memory, too.
+    """
+
+    persist: bool | None = None
+    policy: CachePolicy | None = None
+    expiration: timedelta | None = None
+    refresh: bool = False
+    storage: Any = None
+    key_template: str | None = None
+    serializer: str | None = None
+    in_memory: bool = True
+
+    @classmethod
+    def make(cls, options: Mapping[str, Any], owner: object) -> Keeping:
+        """Read the options of a decorator.
+
+        Raises:
+            ConfigurationError: If two of them contradict each other.
+        """
+        policy, key_fn = options.get("cache_policy"), options.get("cache_key_fn")
+        if policy is not None and key_fn is not None:
+            raise ConfigurationError(f"{owner}: give cache_policy or cache_key_fn, not both.")
+        if policy is not None and not isinstance(policy, CachePolicy):
+            raise ConfigurationError(f"{owner}: cache_policy={policy!r}; see penstock.cache_policies.")
+        policy = CacheKeyFn(key_fn) if key_fn is not None else policy
+        persist = options.get("persist_result")
+        wants = ("result_storage", "result_storage_key", "result_serializer")
+        if persist is None and ((policy is not None and not policy.is_none) or any(options.get(n) for n in wants)):
+            persist = True
+        if persist is False and policy is not None and not policy.is_none:
+            raise ConfigurationError(f"{owner}: persist_result=False and a cache policy: a cache has to be stored.")
+        refresh = options.get("refresh_cache")
+        in_memory = options.get("cache_result_in_memory")
+        return cls(
+            persist,
+            policy,
+            options.get("cache_expiration"),
+            settings("refresh_cache", truth, False) if refresh is None else refresh,
+            options.get("result_storage"),
+            options.get("result_storage_key"),
+            options.get("result_serializer"),
+            True if in_memory is None else in_memory,
+        )
+
+
+def keeper_for(run: Run) -> Keeper | None:
+    """The keeper of a run, or None for most."""
+    keeping = run.definition.keeping
+    persist = keeping.persist
+    if persist is None:
+        persist = run.inherits_persistence
+    return Keeper(run, keeping) if persist else None
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Keeps one run's result.
+
+    Attributes:
+        run: The run.
+        keeping: What its options say.
+        key: Where the result lies or will lie; None for a key that the store makes.
+        components: What the key is made of, for `explain_cache`.
+        claim: The right to make the value of the key, while the run has it.
+    """
+
+    run: Run
+    keeping: Keeping
+    key: str | None = None
+    components: Mapping[str, str] = field(default_factory=dict[str, str])
+    claim: Claim | None = None
+
+    @property
+    def store(self) -> ResultStore:
+        """Where the result is kept: what the task says, or its flow, or its engine."""
+        where = self.keeping.storage
+        flow_run = self.run.flow_run
+        while where is None and flow_run is not None:
+            where = flow_run.flow.keeping.storage
+            flow_run = flow_run.parent.flow_run if flow_run.parent is not None else None
+        return open_store(self.run.engine.results if where is None else where)
+
+    async def find(self, host: Host) -> tuple[bool, Any]:
+        """Look for a result, and if there is none make sure to be the only one who makes it.
+
+        Returns:
+            Whether there is one, and its value.
+        """
+        if not isinstance(self.run, TaskRun):
+            return False, None
+        self.key = await host.offload(self._make_key)
+        if self.key is None:
+            return False, None
+        while True:
+            found, value = await host.offload(self._look)
+            if found or self.claim is not None:
+                self._count(found)
+                return found, value
+            self.claim = await host.offload(partial(single_flight(self.store).begin, self.key))
+            if self.claim is None:
+                await self._wait_for_owner(host)
+
+    async def _wait_for_owner(self, host: Host) -> None:
+        free = Signal()
+        subscription = single_flight(self.store).subscribe(cast(str, self.key), free.complete)
+        try:
+            await host.wait(free)
+        finally:
+            subscription.cancel()
+
+    def _make_key(self) -> str | None:
+        run = cast(TaskRun, self.run)
+        keeping = self.keeping
+        if keeping.key_template is not None:
+            from penstock import runtime
+
+            facts = {"parameters": run.parameters, "flow_run": runtime.flow_run, "task_run": runtime.task_run}
+            return run.call_in_context(partial(keeping.key_template.format, **facts, **run.parameters))
+        policy = keeping.policy if keeping.policy is not None else DEFAULT
+        if policy.is_none or settings("disable_caching", truth, False):
+            return None
+        request = cache_request(run)
+        try:
+            self.components = policy.components(request) or {}
+            return policy.compute_key(request) if self.components else None
+        except UnhashableInput as error:
+            if settings("strict_cache_keys", truth, False):
+                raise
+            _warn_once(run, error)
+            return None
+
+    def _look(self) -> tuple[bool, Any]:
+        if self.keeping.refresh:
+            return False, None
+        try:
+            return True, self.store.read(cast(str, self.key))
+        except ResultMissing:
+            return False, None
+        except ResultError as error:
+            run_logger(self.run).warning("The stored result cannot be used and is made anew: %s", error)
+            return False, None
+
+    def _count(self, found: bool) -> None:
+        run = self.run
+        homes = [run.engine.cache_counts(run.definition.name), run.engine.cache]
+        if run.flow_run is not None:
+            homes.append(run.flow_run.cache)
+        for counts in homes:
+            if found:
+                counts.hits += 1
+            else:
+                counts.misses += 1
+
+    def keep(self, value: Any) -> Any:
+        """Store the value, before anybody is told that there is one.
+
+        Returns:
+            What the run's state shall hold: the value, or a reference to it.
+
+        Raises:
+            ResultError: If it could not be stored, or another has taken over this key in the meantime.
+            SerializationError: If it cannot be serialized; names the attribute path.
+        """
+        if isinstance(value, Reference):
+            value = value.load()
+        if self.claim is not None:
+            self.claim.check()
+        run = self.run
+        reference = self.store.write(
+            value,
+            self.key,
+            serializer=self.keeping.serializer,
+            expires=self.keeping.expiration,
+            provenance={
+                "run": str(run.id),
+                "name": run.name,
+                "definition": run.definition.name,
+                "flow_run": str(run.flow_run.id) if run.flow_run is not None else None,
+                "components": dict(self.components),
+            },
+        )
+        return value if self.keeping.in_memory else reference
+
+    def release(self) -> None:
+        """Let whoever waits for the key look again."""
+        claim, self.claim = self.claim, None
+        if claim is not None:
+            claim.release()
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_once(run: TaskRun, error: UnhashableInput) -> None:
+    mark = (run.task.name, str(error))
+    if mark not in _warned:
+        _warned.add(mark)
+        run_logger(run).warning("Not cached: %s Take it out of the key with `policy - \"name\"`.", error)
+
+
+def cache_request(run: TaskRun) -> CacheRequest:
+    """What a cache policy may look at."""
+    flow_run = run.flow_run
+    return CacheRequest(
+        task=run.task,
+        inputs=run.parameters,
+        flow_parameters=dict(flow_run.parameters) if flow_run is not None else None,
+        flow_run_id=str(flow_run.id) if flow_run is not None else None,
+        task_run=run,
+    )
+
+
+def size_of(value: Any) -> int:
+    """About how many bytes a value occupies: exact for arrays, frames and bytes, shallow for the rest."""
+    nbytes = getattr(value, "nbytes", None)
+    if isinstance(nbytes, int):
+        return nbytes
+    usage = getattr(value, "memory_usage", None)
+    if usage is not None and hasattr(value, "dtypes"):
+        return int(usage(deep=False).sum())
+    return sys.getsizeof(value)
+
+
