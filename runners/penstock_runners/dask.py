@@ -84,13 +84,12 @@ class DaskTaskRunner(TaskRunner):
         self._opened().submit(calls, report)
 
     def cancel(self, call: Call) -> bool:
-        """Withdraw a call that no worker has entered yet; it is reported as cancelled once all workers agreed.
+        """Withdraw a call that no worker has entered, after asking all of them; takes a few milliseconds.
 
         Returns:
-            False: the answer comes with the outcome. What runs in a Dask worker's thread cannot be stopped.
+            Whether it was withdrawn. What runs in a Dask worker's thread cannot be stopped.
         """
-        self._opened().cancel(call)
-        return False
+        return self._opened().cancel(call)
 
     def accepts(self, reference: Reference) -> bool:
         """Whether the value is kept on this cluster; it then goes from worker to worker."""

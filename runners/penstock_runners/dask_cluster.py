@@ -71,12 +71,14 @@ class Connection:
     Attributes:
         client: A synchronous `distributed.Client` on a loop thread of its own or of our own cluster.
         owned: Whether we started the cluster.
+        local: Whether all its workers run on this machine.
         threads: How many tasks the cluster runs at the same time, as far as is known.
     """
 
-    def __init__(self, client: Any, owned: bool, threads: int, stack: ExitStack) -> None:
+    def __init__(self, client: Any, owned: bool, local: bool, threads: int, stack: ExitStack) -> None:
         self.client = client
         self.owned = owned
+        self.local = local
         self.threads = threads
         self._stack = stack
 
@@ -101,12 +103,14 @@ def connect(settings: ClusterSettings) -> Connection:
             client = stack.enter_context(_client(cluster, settings))
             threads = _expected_threads(client, settings.adapt_kwargs)
         else:
+            cluster = settings.cluster
             client = stack.enter_context(_client(_address(settings), settings))
             _check_versions(client)
             threads = sum(client.nthreads().values())
         if settings.performance_report_path is not None:
             stack.enter_context(_report(client, settings.performance_report_path))
-        return Connection(client, settings.starts_cluster, max(1, threads), stack.pop_all())
+        local = isinstance(cluster, distributed().LocalCluster)
+        return Connection(client, settings.starts_cluster, local, max(1, threads), stack.pop_all())
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import time  # noqa: TID251 (how long an outcome has waited; a worker has the sy
 import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from penstock.ports import LogLine
 from penstock_runners import pickling
 from penstock_runners.extras import distributed
+from penstock_runners.journal import Spool, note_entry
 from penstock_runners.pickling import Pickled
 from penstock_runners.references import INLINE_LIMIT, ClusterReference, provided, weight
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork
@@ -44,6 +46,7 @@ class Parcel:
         work: Their work, or None if it comes as the first of the task's values because it is large.
         inputs: The keys of the kept values among the arguments, in the order of the task's values.
         live: Whether log lines are to come home while their call runs.
+        journal: Where to note which call is entered, on the driver's own machine.
     """
 
     session: str
@@ -53,6 +56,7 @@ class Parcel:
     work: PackedWork | None
     inputs: tuple[str, ...]
     live: bool
+    journal: str | None
 
 
 def run(parcel: Parcel, *values: Any) -> None:
@@ -65,10 +69,10 @@ def run(parcel: Parcel, *values: Any) -> None:
     outbox = _Outbox(distributed().get_worker(), parcel)
     work, inputs = (values[0], values[1:]) if parcel.work is None else (parcel.work, values)
     progress = _progress(parcel.session, parcel.number)
+    site = Site(entering=partial(progress.entering, parcel), context=copy_context())
     with provided(dict(zip(parcel.inputs, inputs))):
-        send = outbox.add_line if parcel.live else None
-        run_batch(parcel.batch, work, outbox.add, Site(entering=progress.enter), send)
-    outbox.flush()
+        run_batch(parcel.batch, work, outbox.add, site, outbox.add_line if parcel.live else None)
+    outbox.close()
     # A function whose timeout has passed still runs and uses this slot.
     while not settled(60.0):
         pass
@@ -81,28 +85,32 @@ class _Outbox:
         self._worker = worker
         self._parcel = parcel
         self._lock = threading.Lock()
-        self._waiting: list[tuple[int, PackedOutcome | LogLine]] = []
+        self._waiting: list[bytes] = []
         self._bytes = 0
         self._sent = time.monotonic()
+        single = len(parcel.batch.items) == 1
         # The one outcome of a single call is sent when the batch is over, a moment later.
-        self._at_end = len(parcel.batch.items) == 1 and not parcel.live
+        self._at_end = single and not parcel.live
+        self._spool = None if single or parcel.journal is None else Spool(parcel.journal, parcel.number)
 
     def add(self, index: int, outcome: PackedOutcome) -> None:
         """Take an outcome; a value above the limit stays here."""
-        size = 0 if outcome.value is None else weight(outcome.value)
-        if outcome.value is not None and size > INLINE_LIMIT:
+        if outcome.value is not None and (size := weight(outcome.value)) > INLINE_LIMIT:
             reference = ClusterReference(self._parcel.session, self._keep(outcome.value), size)
-            outcome, size = outcome._replace(value=pickling.dumps(reference)), 0
-        self._put(index, outcome, size)
+            outcome = outcome._replace(value=pickling.dumps(reference))
+        message = pickle.dumps((index, outcome), 5)
+        if self._spool is not None:
+            self._spool.add(message)
+        self._put(message)
 
     def add_line(self, index: int, line: LogLine) -> None:
         """Take a log line of a call that still runs."""
-        self._put(index, line, len(line.message))
+        self._put(pickle.dumps((index, line), 5))
 
-    def _put(self, index: int, message: PackedOutcome | LogLine, size: int) -> None:
+    def _put(self, message: bytes) -> None:
         with self._lock:
-            self._waiting.append((index, message))
-            self._bytes += size
+            self._waiting.append(message)
+            self._bytes += len(message)
             first, full = len(self._waiting) == 1, self._bytes > INLINE_LIMIT
         if self._at_end:
             return
@@ -118,7 +126,13 @@ class _Outbox:
             messages, self._waiting, self._bytes = self._waiting, [], 0
             self._sent = time.monotonic()
         if messages:
-            self._worker.log_event(self._parcel.session, (self._parcel.number, pickle.dumps(messages, 5)))
+            self._worker.log_event(self._parcel.session, (self._parcel.number, messages))
+
+    def close(self) -> None:
+        """Send the rest."""
+        self.flush()
+        if self._spool is not None:
+            self._spool.close()
 
     def _keep(self, value: Pickled) -> str:
         """Keep a value here as pure data of the driver's client: dropped with its handle, never recomputed."""
@@ -146,10 +160,14 @@ class _Progress:
         self._entered = -1
         self._withdrawn: set[int] = set()
 
-    def enter(self, index: int) -> bool:
+    def entering(self, parcel: Parcel, index: int) -> bool:
         with self._lock:
+            if index in self._withdrawn:
+                return False
             self._entered = index
-            return index not in self._withdrawn
+        if parcel.journal is not None:
+            note_entry(parcel.journal, parcel.number, index)
+        return True
 
     def withdraw(self, index: int) -> bool:
         with self._lock:

@@ -61,21 +61,17 @@ class ClusterReference(Reference):
     Attributes:
         session: The runner's session with the cluster; the handle is of use as long as that is open.
         key: The cluster's name for the value.
+        size: Bytes of the value when pickled.
     """
 
-    __slots__ = ("__weakref__", "_handle", "_size", "key", "session")
+    __slots__ = ("__weakref__", "_handle", "key", "session", "size")
 
     def __init__(self, session: str, key: str, size: int) -> None:
         self.session = session
         self.key = key
-        self._size = size
+        self.size: int = size
         holder = _holders.get(session)
         self._handle: Any = None if holder is None else holder.hold(key)
-
-    @property
-    def size(self) -> int | None:
-        """Bytes of the value when pickled."""
-        return self._size
 
     @property
     def handle(self) -> Any:
@@ -92,7 +88,7 @@ class ClusterReference(Reference):
         holder = _holders.get(self.session)
         if holder is None:
             raise RunnerError(
-                f"the value {self.key} of {self._size:,} bytes was kept on a cluster that this process no longer has "
+                f"the value {self.key} of {self.size:,} bytes was kept on a cluster that this process no longer has "
                 "open: load it, or persist the task's result, before the runner is closed"
             )
         return pickling.loads(holder.fetch(self.key, self._handle))
@@ -100,10 +96,10 @@ class ClusterReference(Reference):
     def __reduce__(self) -> tuple[Any, ...]:
         if (used := _used.get()) is not None:
             used[self.key] = self
-        return _arrive, (self.session, self.key, self._size)
+        return _arrive, (self.session, self.key, self.size)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.key}, {self._size:,} bytes>"
+        return f"<{type(self).__name__} {self.key}, {self.size:,} bytes>"
 
 
 def _arrive(session: str, key: str, size: int) -> Any:

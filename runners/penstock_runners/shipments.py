@@ -1,21 +1,25 @@
 """Calls on their way to a cluster and outcomes on their way back, as far as Dask and Ray have it in common.
 
 Both have a thread of ours beside them, the clerk, that packs, sends, unpacks and reports. So a submission never blocks
-its caller, a report never runs on a library's own thread, and what is under way belongs to one thread, without locks.
+its caller, and a report never runs on a thread of a library's. What is under way stands in a manifest, where whoever
+is first to say how a call ended is the one who reports it.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
-import threading  # noqa: TID251 (the clerk is a thread)
-from collections.abc import Callable, Iterator, Sequence
+import threading  # noqa: TID251 (the clerk is a thread, and closing waits)
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
-from penstock.ports import Call, LogLine, Outcome, Report
+from penstock.errors import Cancelled, CrashedRun
+from penstock.ports import Call, Outcome, Report
 
-__all__ = ("Clerk", "Shipment")
+__all__ = ("Clerk", "Manifest", "Shipment", "cancelled", "crash")
 
 T = TypeVar("T")
 logger = logging.getLogger("penstock.runners")
@@ -36,18 +40,11 @@ class Clerk:
     def ask(self, order: Callable[[], T]) -> T:
         """Have something done, and wait for what comes of it."""
         answer: Future[T] = Future()
-
-        def answering() -> None:
-            try:
-                answer.set_result(order())
-            except BaseException as error:
-                answer.set_exception(error)
-
-        self._orders.put(answering)
+        self._orders.put(partial(_answer, answer, order))
         return answer.result()
 
     def dismiss(self) -> None:
-        """Do what has been ordered so far, and end; a clerk may dismiss itself."""
+        """Have the clerk do what was ordered so far, and end."""
         self._orders.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -61,55 +58,153 @@ class Clerk:
             order = None  # an idle clerk keeps nobody's values alive
 
 
+def _answer(answer: Future[T], order: Callable[[], T]) -> None:
+    try:
+        answer.set_result(order())
+    except BaseException as error:
+        answer.set_exception(error)
+
+
 class Shipment:
-    """The calls of one submission; each is reported once, whoever is first to say how it ended.
+    """The calls of one submission.
 
     Attributes:
+        number: Which submission it is, counted from 0.
         name: The task's name.
-        calls: The calls in the order of the batch's items.
-        handle: The cluster's own handle for the submission, once it is sent.
-        unwanted: Calls that were cancelled.
+        lock: Held while the submission is packed and sent, and by whoever wants to know whether it has been.
+        sent: Whether it was handed to the cluster.
+        handle: The cluster's own handle, once it is sent.
+        lives: How many more times what no worker has entered may be sent again.
+        report: Where the outcomes go.
+        waiting: The calls that have not been reported, by their place in the batch.
     """
 
-    def __init__(self, calls: Sequence[Call], report: Report) -> None:
+    __slots__ = ("handle", "lives", "lock", "name", "number", "report", "sent", "waiting")
+
+    def __init__(self, number: int, calls: Sequence[Call], report: Report, lives: int) -> None:
+        self.number = number
         self.name = calls[0].work.name
+        self.lock = threading.Lock()
+        self.sent = False
         self.handle: Any = None
-        self.unwanted: set[Call] = set()
-        self._report = report
-        self._open = dict(enumerate(calls))
+        self.lives = lives
+        self.report = report
+        self.waiting = dict(enumerate(calls))
+
+    def index(self, call: Call) -> int | None:
+        """The call's place in the batch, unless it has been reported."""
+        return next((index for index, other in list(self.waiting.items()) if other is call), None)
+
+
+class Manifest:
+    """What is under way; every call in it is reported once, from whichever thread learns first how it ended."""
+
+    # A worker that dies before it has entered anything may be the fault of what was sent: so many more are risked.
+    LIVES = 2
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._numbers = itertools.count()
+        self._shipments: dict[int, Shipment] = {}
+        self._places: dict[Call, Shipment] = {}
+
+    def add(self, calls: Sequence[Call], report: Report, lives: int = LIVES) -> Shipment:
+        """Enter a submission."""
+        with self._changed:
+            shipment = Shipment(next(self._numbers), calls, report, lives)
+            self._shipments[shipment.number] = shipment
+            self._places.update(dict.fromkeys(calls, shipment))
+        return shipment
+
+    def get(self, number: int) -> Shipment | None:
+        """The submission of that number, unless it has ended."""
+        return self._shipments.get(number)
+
+    def of(self, call: Call) -> Shipment | None:
+        """The submission of a call that has not been reported."""
+        return self._places.get(call)
 
     @property
-    def waiting(self) -> Iterator[Call]:
-        """The calls that have not been reported."""
-        return iter(self._open.values())
+    def all(self) -> list[Shipment]:
+        """Every submission under way."""
+        with self._changed:
+            return list(self._shipments.values())
 
-    @property
-    def done(self) -> bool:
-        """Whether every call has been reported."""
-        return not self._open
+    def deliver(self, shipment: Shipment, index: int, outcome: Outcome) -> None:
+        """Report a call, unless it has been."""
+        call = shipment.waiting.pop(index, None)
+        if call is not None:
+            self._report(shipment, call, outcome)
 
-    @property
-    def unwanted_whole(self) -> bool:
-        """Whether every call that has not been reported was cancelled."""
-        return self.unwanted.issuperset(self._open.values())
+    def _report(self, shipment: Shipment, call: Call, outcome: Outcome) -> None:
+        shipment.report(call, outcome)
+        with self._changed:
+            self._places.pop(call, None)
+            if not self._places:
+                self._changed.notify_all()
 
-    def deliver(self, index: int, outcome: Outcome) -> Call | None:
-        """Report one call, unless it has been.
+    def take_back(self, call: Call) -> bool | None:
+        """Cancel a call that has not been sent, and report it.
 
         Returns:
-            The call, if it was reported now.
+            True if that was done, False if it has been sent, None if it has been reported.
         """
-        call = self._open.pop(index, None)
-        if call is not None:
-            self._report(call, outcome)
-        return call
+        if (shipment := self.of(call)) is None:
+            return None
+        with shipment.lock:
+            index = shipment.index(call)
+            if index is None or shipment.sent:
+                return None if index is None else False
+            del shipment.waiting[index]
+        self._report(shipment, call, Outcome(error=Cancelled()))
+        return True
 
-    def deliver_line(self, index: int, line: LogLine, take: Callable[[Call, LogLine], None] | None) -> None:
-        """Hand on a log line of a call that still runs."""
-        if take is not None and (call := self._open.get(index)) is not None:
-            take(call, line)
+    def end(self, shipment: Shipment, make: Callable[[int, Call], Outcome]) -> None:
+        """Strike a submission off, and report what of it has not been reported."""
+        for index, call in list(shipment.waiting.items()):
+            self.deliver(shipment, index, make(index, call))
+        with self._changed:
+            self._shipments.pop(shipment.number, None)
 
-    def deliver_rest(self, make: Callable[[Call], Outcome]) -> list[Call]:
-        """Report every call that has not been, and give them back."""
-        rest = [(index, call) for index, call in self._open.items()]
-        return [call for index, call in rest if self.deliver(index, make(call)) is not None]
+    def lose(self, shipment: Shipment, entered: int, what: str, reason: str) -> Shipment | None:
+        """Strike off a submission whose worker was lost.
+
+        Args:
+            shipment: The submission.
+            entered: How many of its calls may have been entered, its first ones.
+            what: What happened, for people.
+            reason: The same as a word for programs.
+
+        Returns:
+            What no worker has entered, to be sent again; None if there is nothing or its lives are used up.
+        """
+        again = None
+        if shipment.lives:
+            untouched = [shipment.waiting.pop(index) for index in sorted(shipment.waiting) if index >= entered]
+            again = self.add(untouched, shipment.report, shipment.lives - 1) if untouched else None
+        self.end(shipment, lambda index, call: crash(call, what, reason, index < entered))
+        return again
+
+    def wait(self, timeout: float) -> None:
+        """Wait until everything is reported, at most that many seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._places, timeout)
+
+
+def cancelled(*_: object) -> Outcome:
+    """The outcome of a call that was given up."""
+    return Outcome(error=Cancelled())
+
+
+def crash(call: Call, what: str, reason: str, entered: bool) -> Outcome:
+    """The outcome of a call that was lost.
+
+    Args:
+        call: The call.
+        what: What happened, for people.
+        reason: The same as a word for programs.
+        entered: Whether its function may have been entered.
+    """
+    advice = "It may have run in part: give the task crash_retries=n if it can safely run again"
+    message = f"task {call.work.name!r} was lost: {what}. {advice if entered else 'It had not been entered'}."
+    return Outcome(crash=CrashedRun(message, reason, entered))

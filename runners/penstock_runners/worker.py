@@ -6,11 +6,11 @@ and caching stay with the engine.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 (async functions run here, on one loop per worker)
+import asyncio  # noqa: TID251 (async functions run on the one loop of the process)
 import concurrent.futures
 import os
 import socket
-import threading  # noqa: TID251 (that loop's thread, and the threads of functions with a timeout)
+import threading  # noqa: TID251 (the threads of functions with a timeout)
 import time  # noqa: TID251 (a worker has the system's time and no other)
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.errors import SerializationError, TimedOut
+from penstock.loops import LOOP_THREAD
 from penstock.ports import LogLine, Outcome
 from penstock_runners import capture, pickling, variables
 from penstock_runners.failures import without_our_frames
@@ -49,11 +50,13 @@ class Site:
             a function with a timeout runs in a thread of its own, which is abandoned when the timeout passes.
         keep: Takes a value and gives what shall go home in its place: the value, or a `Reference` to where it was put.
         entering: Called with the index of a call right before it is run; False leaves it out.
+        context: The backend's own context variables, which calls are to see beside those of the driver.
     """
 
     stops_calls: bool = False
     keep: Callable[[Any], Any] | None = None
     entering: Callable[[int], bool] | None = None
+    context: Context | None = None
 
 
 def on_enter(attempt: Attempt) -> Callable[[], Sequence[Mapping[str, Any]]]:
@@ -113,21 +116,26 @@ def _run_item(
         attempt = unpack_attempt(work, item, contexts)
     except Exception as error:
         return _not_loaded("its arguments", error)
-    outcome = execute(attempt, send, stops_calls=site.stops_calls)
+    outcome = execute(attempt, send, site)
     if site.keep is not None and outcome.error is None:
         outcome.value = site.keep(outcome.value)
     return outcome
 
 
-def execute(attempt: Attempt, send: Callable[[LogLine], None] | None = None, *, stops_calls: bool = False) -> Outcome:
+def execute(
+    attempt: Attempt,
+    send: Callable[[LogLine], None] | None = None,
+    site: Site = Site(),
+) -> Outcome:
     """Run one call here and now.
 
     Args:
         attempt: The call.
         send: Brings one log line home at once; without it, lines come home with the outcome.
-        stops_calls: See `Site`.
+        site: How the runner wants it.
     """
-    return Context().run(_execute, attempt, capture.Lines(send), stops_calls)
+    context = Context() if site.context is None else site.context.copy()
+    return context.run(_execute, attempt, capture.Lines(send), site.stops_calls)
 
 
 def _execute(attempt: Attempt, lines: capture.Lines, stops_calls: bool) -> Outcome:
@@ -257,7 +265,7 @@ def _run_on_loop(attempt: Attempt) -> Any:
         finally:
             abandonment.end()
 
-    future = asyncio.run_coroutine_threadsafe(body(), _loop())
+    future = asyncio.run_coroutine_threadsafe(body(), LOOP_THREAD.loop)
     try:
         return _wait(future, attempt, abandonment)
     finally:
@@ -270,19 +278,3 @@ def _wait(future: concurrent.futures.Future[Any], attempt: Attempt, abandonment:
         abandonment.begin()
         raise TimedOut(f"task {attempt.work.name!r} exceeded its timeout of {timeout:g} s on {worker_name()}")
     return future.result()
-
-
-# --- the loop -----------------------------------------------------------------------------------------------------
-
-_starting = threading.Lock()
-_running: list[asyncio.AbstractEventLoop] = []
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    """The one loop of this process, on which clients, locks and pools that calls share keep working."""
-    with _starting:
-        if not _running:
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="penstock-worker-loop", daemon=True).start()
-            _running.append(loop)
-        return _running[0]
