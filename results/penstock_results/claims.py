@@ -1,7 +1,8 @@
 """Where claims are written down, so that everyone who shares a store sees them.
 
-A claim is a small record under a key and a number: ``<key>/<number>``. The rules for taking, keeping and inheriting
-one are in `locks`; a place for claims only has to create a record exclusively, list, replace and remove.
+A claim is a small record under a key and a name of its own: ``<key>/<name>``. The rules for taking, keeping and
+inheriting one are in `locks`. They ask little of a place: write, list, replace and remove, with listings that are true
+to what was written before. No exclusive creation is needed, which some object stores lack and some only pretend.
 
 * `DirectoryClaims` for threads and processes of one machine, and for machines that share a file system;
 * `FsspecClaims` for object stores and whatever else fsspec reaches;
@@ -19,28 +20,28 @@ __all__ = ("Claims", "DirectoryClaims", "FsspecClaims", "MemoryClaims")
 
 
 class Claims(Protocol):
-    """A place for claims. Records are whole or, for a moment after their creation, empty.
+    """A place for claims. A record is whole or, for a moment after its creation, empty.
 
     A listing shows every record that existed before it began and still exists when it ends.
     """
 
-    def numbers(self, key: str) -> list[int]:
-        """The numbers of the key's records."""
+    def names(self, key: str) -> list[str]:
+        """The names of the key's records."""
         ...
 
-    def read(self, key: str, number: int) -> bytes | None:
+    def read(self, key: str, name: str) -> bytes | None:
         """A record, or None if there is none."""
         ...
 
-    def create(self, key: str, number: int, record: bytes) -> bool:
-        """Write a record that does not exist yet; False if it does. Of several callers one gets True."""
+    def create(self, key: str, name: str, record: bytes) -> None:
+        """Write a record under a name that nobody else uses."""
         ...
 
-    def replace(self, key: str, number: int, record: bytes) -> bool:
+    def replace(self, key: str, name: str, record: bytes) -> bool:
         """Write over a record that exists; False if it does not."""
         ...
 
-    def remove(self, key: str, number: int) -> None:
+    def remove(self, key: str, name: str) -> None:
         """Remove a record, if it exists."""
         ...
 
@@ -49,43 +50,43 @@ class MemoryClaims:
     """Claims among the threads and coroutines of one process."""
 
     def __init__(self) -> None:
-        self._records: dict[str, dict[int, bytes]] = {}
+        self._records: dict[str, dict[str, bytes]] = {}
         self._guard = threading.Lock()
 
-    def numbers(self, key: str) -> list[int]:
+    def names(self, key: str) -> list[str]:
         """See `Claims`."""
         with self._guard:
             return list(self._records.get(key, ()))
 
-    def read(self, key: str, number: int) -> bytes | None:
+    def read(self, key: str, name: str) -> bytes | None:
         """See `Claims`."""
         with self._guard:
-            return self._records.get(key, {}).get(number)
+            return self._records.get(key, {}).get(name)
 
-    def create(self, key: str, number: int, record: bytes) -> bool:
+    def create(self, key: str, name: str, record: bytes) -> None:
         """See `Claims`."""
         with self._guard:
-            return self._records.setdefault(key, {}).setdefault(number, record) is record
+            self._records.setdefault(key, {})[name] = record
 
-    def replace(self, key: str, number: int, record: bytes) -> bool:
+    def replace(self, key: str, name: str, record: bytes) -> bool:
         """See `Claims`."""
         with self._guard:
-            if number not in self._records.get(key, ()):
+            if name not in self._records.get(key, ()):
                 return False
-            self._records[key][number] = record
+            self._records[key][name] = record
             return True
 
-    def remove(self, key: str, number: int) -> None:
+    def remove(self, key: str, name: str) -> None:
         """See `Claims`."""
         with self._guard:
             records = self._records.get(key, {})
-            records.pop(number, None)
+            records.pop(name, None)
             if not records:
                 self._records.pop(key, None)
 
 
 class DirectoryClaims:
-    """Claims as files, ``<directory>/<key>/<number>``; a key's folder is there only while it is claimed.
+    """Claims as files, ``<directory>/<key>/<name>``; a key's folder is there only while it is claimed.
 
     Args:
         directory: Where; made when first needed, for the owner's eyes only.
@@ -94,35 +95,29 @@ class DirectoryClaims:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = Path(directory)
 
-    def numbers(self, key: str) -> list[int]:
+    def names(self, key: str) -> list[str]:
         """See `Claims`."""
         try:
-            names = os.listdir(self._directory / key)
+            return [name for name in os.listdir(self._directory / key) if not name.startswith(".")]
         except FileNotFoundError:
             return []
-        return [int(name) for name in names if name.isdecimal()]
 
-    def read(self, key: str, number: int) -> bytes | None:
+    def read(self, key: str, name: str) -> bytes | None:
         """See `Claims`."""
         try:
-            return self._path(key, number).read_bytes()
+            return self._path(key, name).read_bytes()
         except FileNotFoundError:
             return None
 
-    def create(self, key: str, number: int, record: bytes) -> bool:
+    def create(self, key: str, name: str, record: bytes) -> None:
         """See `Claims`."""
-        try:
-            file = self._open_new(self._path(key, number))
-        except FileExistsError:
-            return False
-        with open(file, "wb") as stream:
+        with open(self._open_new(self._path(key, name)), "wb") as stream:
             stream.write(record)
-        return True
 
-    def replace(self, key: str, number: int, record: bytes) -> bool:
+    def replace(self, key: str, name: str, record: bytes) -> bool:
         """See `Claims`. The file must not come into being here: whoever removed it has ended the claim."""
         try:
-            file = os.open(self._path(key, number), os.O_WRONLY)
+            file = os.open(self._path(key, name), os.O_WRONLY)
         except FileNotFoundError:
             return False
         with open(file, "wb") as stream:
@@ -130,16 +125,16 @@ class DirectoryClaims:
             stream.truncate()
         return True
 
-    def remove(self, key: str, number: int) -> None:
+    def remove(self, key: str, name: str) -> None:
         """See `Claims`."""
-        self._path(key, number).unlink(missing_ok=True)
+        self._path(key, name).unlink(missing_ok=True)
         try:
             os.rmdir(self._directory / key)
         except OSError:
             pass  # another claim lies in it, or somebody else removed it first
 
-    def _path(self, key: str, number: int) -> Path:
-        return self._directory / key / str(number)
+    def _path(self, key: str, name: str) -> Path:
+        return self._directory / key / str(name)
 
     def _open_new(self, path: Path) -> int:
         while True:
@@ -151,11 +146,7 @@ class DirectoryClaims:
 
 
 class FsspecClaims:
-    """Claims as objects, ``<root>/<key>/<number>``.
-
-    As strong as the file system's exclusive creation. Amazon's S3 and Ceph honour it (``If-None-Match``), fsspec's
-    local and memory file systems nearly do; where it is ignored, two callers at the very same moment are told apart
-    only by who wrote last, and on a bad day both run.
+    """Claims as objects, ``<root>/<key>/<name>``, on any file system whose listings are true, as S3's are since 2020.
 
     Args:
         filesystem: An fsspec file system.
@@ -166,7 +157,7 @@ class FsspecClaims:
         self._fs = filesystem
         self._root = root.rstrip("/")
 
-    def numbers(self, key: str) -> list[int]:
+    def names(self, key: str) -> list[str]:
         """See `Claims`."""
         folder = f"{self._root}/{key}"
         self._fs.invalidate_cache(folder)
@@ -174,56 +165,37 @@ class FsspecClaims:
             paths: list[str] = self._fs.ls(folder, detail=False)
         except FileNotFoundError:
             return []
-        names = [path.rstrip("/").rpartition("/")[2] for path in paths]
-        return [int(name) for name in names if name.isdecimal()]
+        return [path.rpartition("/")[2] for path in paths if not path.endswith("/")]
 
-    def read(self, key: str, number: int) -> bytes | None:
+    def read(self, key: str, name: str) -> bytes | None:
         """See `Claims`."""
         try:
-            return bytes(self._fs.cat_file(self._path(key, number)))
+            return bytes(self._fs.cat_file(self._path(key, name)))
         except FileNotFoundError:
             return None
 
-    def create(self, key: str, number: int, record: bytes) -> bool:
+    def create(self, key: str, name: str, record: bytes) -> None:
         """See `Claims`."""
-        if self.read(key, number) is not None:
-            return False
+        path = self._path(key, name)
         try:
-            self._create(self._path(key, number), record)
-        except OSError as error:
-            if not _says_it_exists(error):
-                raise
-            return False
-        return self.read(key, number) == record
+            self._fs.pipe_file(path, record)
+        except FileNotFoundError:  # a file system with real folders
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._fs.pipe_file(path, record)
 
-    def replace(self, key: str, number: int, record: bytes) -> bool:
+    def replace(self, key: str, name: str, record: bytes) -> bool:
         """See `Claims`. Not atomic: a record removed between the look and the write comes back to life."""
-        if self.read(key, number) is None:
+        if self.read(key, name) is None:
             return False
-        self._fs.pipe_file(self._path(key, number), record)
+        self._fs.pipe_file(self._path(key, name), record)
         return True
 
-    def remove(self, key: str, number: int) -> None:
+    def remove(self, key: str, name: str) -> None:
         """See `Claims`."""
         try:
-            self._fs.rm_file(self._path(key, number))
+            self._fs.rm_file(self._path(key, name))
         except FileNotFoundError:
             pass  # somebody else removed it first
 
-    def _create(self, path: str, record: bytes) -> None:
-        try:
-            self._fs.pipe_file(path, record, mode="create")
-        except FileNotFoundError:  # a file system with real folders
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._fs.pipe_file(path, record, mode="create")
-
-    def _path(self, key: str, number: int) -> str:
-        return f"{self._root}/{key}/{number}"
-
-
-def _says_it_exists(error: OSError) -> bool:
-    """Whether a failed exclusive write means that somebody else was first; S3 has two ways of saying so."""
-    if isinstance(error, FileExistsError):
-        return True
-    answer: Any = getattr(error.__cause__, "response", None) or {}
-    return answer.get("Error", {}).get("Code") in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+    def _path(self, key: str, name: str) -> str:
+        return f"{self._root}/{key}/{name}"

@@ -6,10 +6,10 @@
     if claim is None: flight.wait(key)     then look into the store, and begin again if nothing is there
     with claim: ...                        look into the store once more, make the value, claim.check(), publish
 
-**Taking a claim.** Records of a key carry numbers. Whoever finds no live record creates the next number, exclusively,
-and then looks again: if there is a higher number, or a lower one that was not known to be dead, it withdraws. Two who
-create different numbers at the same time cannot both pass that second look, because the later of the two creations
-came before at least one of the looks. At worst both withdraw and try again.
+**Taking a claim.** Whoever finds no live record of the key writes one of its own, under a name that nobody else uses,
+and then looks again: the claim stands if there is no other. Of two who write at the same time, the later to write
+sees the earlier one's record, so both cannot stand; to make sure that one does, the one whose name comes first looks
+a few times more while the others withdraw. This needs nothing of the store but listings that show what was written.
 
 **Keeping it.** The owner rewrites its record every third of the lease. Others never compare clocks: a record that
 has not changed for a whole lease of the observer's own time is dead, and one whose process has ended on this host is
@@ -29,7 +29,7 @@ import os
 import random  # noqa: TID251 (the default chance)
 import threading  # noqa: TID251 (the table of keys has a lock, claims have threads, `wait` blocks its caller)
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -38,7 +38,7 @@ from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError, ResultError
 from penstock.ports import Clock, Timer
 from penstock_results.claims import Claims
-from penstock_results.owners import Record, owner_is_dead, this_owner
+from penstock_results.owners import Record, number_of, owner_is_dead, this_owner
 from penstock_results.threads import BriefThreads
 
 __all__ = ("Claim", "ClaimLost", "SingleFlight", "Subscription")
@@ -57,17 +57,22 @@ class ClaimLost(ResultError):
     """The owner of a claim did not renew it in time, and somebody else may be at work; do not publish."""
 
 
+_LOOKS = 8
+"""How often the first of several candidates looks before it gives way too. A rival needs one look and one removal to
+withdraw; whatever the store's latency, this is as long as eight."""
+
+
 class Claim:
     """The right to make the value of one key, for as long as it is renewed; usable as a context manager.
 
     Attributes:
         key: What was claimed.
-        number: Larger than that of every claim of the key that was live when this one was taken.
+        number: One more than that of the claim it was inherited from; 1 if there was none.
     """
 
-    def __init__(self, flight: SingleFlight, key: str, number: int, record: Record, renewed: float) -> None:
+    def __init__(self, flight: SingleFlight, key: str, record: Record, renewed: float) -> None:
         self.key = key
-        self.number = number
+        self.number = record.number
         self._flight = flight
         self._record = record
         self._renewed = renewed
@@ -85,7 +90,7 @@ class Claim:
         Raises:
             ClaimLost: If it does not.
         """
-        if not self.lost and self._is_written():
+        if not self.lost and self._record.name in self._flight.claims.names(self.key):
             return
         self._flight._end(self)
         raise ClaimLost(
@@ -98,8 +103,7 @@ class Claim:
         if self._ended:
             return
         try:
-            if not self.lost:  # else the number may be another's by now
-                self._flight.claims.remove(self.key, self.number)
+            self._flight.claims.remove(self.key, self._record.name)
         finally:
             self._flight._end(self)
 
@@ -111,20 +115,12 @@ class Claim:
     ) -> None:
         self.release()
 
-    def _is_written(self) -> bool:
-        claims = self._flight.claims
-        numbers = claims.numbers(self.key)
-        if self.number not in numbers or max(numbers) > self.number:
-            return False
-        record = Record.decode(claims.read(self.key, self.number) or b"")
-        return record is not None and record.token == self._record.token
-
     def _renew(self) -> None:
         """Rewrite the record. An error is kept for `check`: the next renewal may still come in time."""
         now = self._flight.clock.monotonic()
-        record = Record(self._record.token, self._record.owner, self._record.lease, self._record.beat + 1)
+        record = replace(self._record, beat=self._record.beat + 1)
         try:
-            kept = not self.lost and self._flight.claims.replace(self.key, self.number, record.encode())
+            kept = not self.lost and self._flight.claims.replace(self.key, self._record.name, record.encode())
         except Exception as error:
             self._trouble = error
             return
@@ -152,10 +148,10 @@ class _Watch:
     """What is known of a claim that another process holds."""
 
     since: float
-    records: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    records: dict[str, bytes] = field(default_factory=dict[str, bytes])
     unchanged_since: float = 0.0
 
-    def observe(self, records: dict[int, bytes], now: float) -> float:
+    def observe(self, records: dict[str, bytes], now: float) -> float:
         """Note the records that were seen, and return for how many seconds they have been so."""
         if records != self.records:
             self.records, self.unchanged_since = records, now
@@ -263,35 +259,33 @@ class SingleFlight:
 
     # Taking
 
-    def _take(self, key: str, is_dead: Callable[[int, bytes], bool]) -> Claim | None:
+    def _take(self, key: str, is_dead: Callable[[bytes], bool]) -> Claim | None:
         dead = self._read_all(key)
-        if not all(is_dead(number, content) for number, content in dead.items()):
+        if not all(map(is_dead, dead.values())):
             return None
-        number, renewed = max(dead, default=0) + 1, self.clock.monotonic()
-        record = Record(uuid4().hex, this_owner(), self._lease)
-        if not self.claims.create(key, number, record.encode()):
-            return None
-        stands = False
+        renewed, stands = self.clock.monotonic(), False
+        record = Record(max(map(number_of, dead), default=0) + 1, uuid4().hex, this_owner(), self._lease)
         try:
-            stands = self._stands(key, number, dead)
+            self.claims.create(key, record.name, record.encode())
+            stands = self._stands(key, record.name, dead)
         finally:
-            if not stands:
-                self.claims.remove(key, number)
-        if not stands:
-            return None
-        for old in dead:
-            self.claims.remove(key, old)
-        return Claim(self, key, number, record, renewed)
+            for name in dead if stands else (record.name,):
+                self.claims.remove(key, name)
+        return Claim(self, key, record, renewed) if stands else None
 
-    def _read_all(self, key: str) -> dict[int, bytes]:
-        contents = {number: self.claims.read(key, number) for number in self.claims.numbers(key)}
-        return {number: content for number, content in contents.items() if content is not None}
+    def _stands(self, key: str, name: str, dead: dict[str, bytes]) -> bool:
+        """The second look of whoever wrote a record; see the module's docstring."""
+        for _ in range(_LOOKS):
+            rivals = [other for other in self.claims.names(key) if other != name and other not in dead]
+            if not rivals:
+                return True
+            if min(rivals) < name:
+                return False
+        return False
 
-    def _stands(self, key: str, number: int, dead: dict[int, bytes]) -> bool:
-        """The second look of whoever created a record; see the module's docstring."""
-        others = self._read_all(key)
-        others.pop(number, None)
-        return all(other < number and content == dead.get(other) for other, content in others.items())
+    def _read_all(self, key: str) -> dict[str, bytes]:
+        contents = {name: self.claims.read(key, name) for name in self.claims.names(key)}
+        return {name: content for name, content in contents.items() if content is not None}
 
     def _settle(self, key: str, place: _Place, claim: Claim | None) -> None:
         """Note how an attempt to claim went; who came to wait meanwhile waits for whoever has it."""
@@ -372,15 +366,15 @@ class SingleFlight:
         """Whether nobody has the key; the records of dead owners are inherited and given back on the way."""
         records = self._read_all(key)
         unchanged = watch.observe(records, self.clock.monotonic())
-        if unchanged <= self._lease_of(records) and not all(map(owner_is_dead, records, records.values())):
+        if unchanged <= self._lease_of(records) and not all(map(owner_is_dead, records.values())):
             return False
         if records:
-            claim = self._take(key, lambda number, content: records.get(number) == content)
+            claim = self._take(key, lambda content: content in records.values())
             if claim is not None:
-                self.claims.remove(key, claim.number)
+                self.claims.remove(key, claim._record.name)
         return True
 
-    def _lease_of(self, records: dict[int, bytes]) -> float:
+    def _lease_of(self, records: dict[str, bytes]) -> float:
         known = [record.lease for content in records.values() if (record := Record.decode(content))]
         return max(known, default=self._lease)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-__all__ = ("Owner", "Record", "owner_is_dead", "this_owner")
+__all__ = ("Owner", "Record", "number_of", "owner_is_dead", "this_owner")
 
 _GONE = ("Z", "X")
 """States of a process that will never run again: waiting to be reaped, and dead."""
@@ -59,26 +59,39 @@ def this_owner() -> Owner:
 class Record:
     """What a claim's record says."""
 
+    number: int
     token: str
     owner: Owner
     lease: float
     beat: int = 0
 
+    @property
+    def name(self) -> str:
+        """What the record is kept under; no other record ever has this name."""
+        return f"{self.number}-{self.token}"
+
     def encode(self) -> bytes:
         """The bytes to write."""
-        return orjson.dumps([self.token, self.owner.host, self.owner.pid, self.owner.started, self.lease, self.beat])
+        return orjson.dumps(
+            [self.number, self.token, self.owner.host, self.owner.pid, self.owner.started, self.lease, self.beat]
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Record | None:
         """The record, or None if it is only just being written."""
         try:
-            token, host, pid, started, lease, beat = orjson.loads(data)
+            number, token, host, pid, started, lease, beat = orjson.loads(data)
         except ValueError:
             return None
-        return cls(token, Owner(host, pid, started), lease, beat)
+        return cls(number, token, Owner(host, pid, started), lease, beat)
 
 
-def owner_is_dead(number: int, content: bytes) -> bool:
+def number_of(name: str) -> int:
+    """The number of the record that is kept under a name."""
+    return int(name.partition("-")[0])
+
+
+def owner_is_dead(content: bytes) -> bool:
     """Whether a record's owner has certainly ended. The owner of one that is not yet whole is not known."""
     record = Record.decode(content)
     return record is not None and record.owner.is_dead

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import s3server
 from flight_callers import Folder, fetch, fetch_async, in_threads
 
 from penstock.errors import ConfigurationError
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def foreign_record(lease: float) -> bytes:
-    return Record("token", Owner("another host", 1, "1"), lease).encode()
+    return Record(1, "token", Owner("another host", 1, "1"), lease).encode()
 
 
 def python(*arguments: str) -> subprocess.Popen[str]:
@@ -78,8 +79,8 @@ def test_one_claim_at_a_time(claims: Claims) -> None:
 
 def test_released_claims_leave_nothing(claims: Claims, tmp_path: Path) -> None:
     with SingleFlight(claims).begin("k"):  # type: ignore[union-attr]
-        assert claims.numbers("k") == [1]
-    assert claims.numbers("k") == []
+        assert len(claims.names("k")) == 1
+    assert claims.names("k") == []
     if isinstance(claims, DirectoryClaims):
         assert list((tmp_path / "claims").iterdir()) == []
 
@@ -111,15 +112,16 @@ def test_waiters_of_another_flight_see_the_release(claims: Claims) -> None:
 def test_a_claim_is_renewed_for_as_long_as_it_is_held(claims: Claims) -> None:
     claim = SingleFlight(claims, lease=0.3).begin("k")
     assert claim is not None
-    first = claims.read("k", 1)
+    [name] = claims.names("k")
+    first = claims.read("k", name)
     assert not SingleFlight(claims, lease=0.3).wait("k", timeout=1.0)
-    assert claims.read("k", 1) != first
+    assert claims.read("k", name) != first
     claim.check()
     claim.release()
 
 
 def test_an_owner_elsewhere_that_stops_renewing_is_inherited_after_its_lease(claims: Claims) -> None:
-    claims.create("k", 7, foreign_record(lease=0.3))
+    claims.create("k", "7-token", foreign_record(lease=0.3))
     flight = SingleFlight(claims, lease=30.0)
     began = time.monotonic()
     assert flight.begin("k") is None
@@ -131,7 +133,7 @@ def test_an_owner_elsewhere_that_stops_renewing_is_inherited_after_its_lease(cla
 
 
 def test_a_record_that_was_never_finished_is_inherited(claims: Claims) -> None:
-    claims.create("k", 1, b"")
+    claims.create("k", "1-token", b"")
     flight = SingleFlight(claims, lease=0.3)
     assert flight.begin("k") is None
     assert flight.wait("k", timeout=30)
@@ -142,11 +144,11 @@ def test_an_ended_process_of_this_host_is_inherited_at_once(claims: Claims) -> N
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
     owner = this_owner()
-    claims.create("k", 3, Record("token", Owner(owner.host, child.pid, "1"), 1000.0).encode())
+    claims.create("k", "3-token", Record(1, "token", Owner(owner.host, child.pid, "1"), 1000.0).encode())
     claim = SingleFlight(claims, lease=1000.0).begin("k")
     assert claim is not None
     assert claim.number == 4
-    assert claims.numbers("k") == [4]
+    assert len(claims.names("k")) == 1
 
 
 def test_a_process_that_is_dead_but_not_reaped_counts_as_ended() -> None:
@@ -164,23 +166,24 @@ def test_a_process_that_is_dead_but_not_reaped_counts_as_ended() -> None:
 def test_a_claim_that_was_taken_away_says_so_before_publishing(claims: Claims) -> None:
     claim = SingleFlight(claims).begin("k")
     assert claim is not None
-    claims.remove("k", claim.number)
-    claims.create("k", claim.number, foreign_record(lease=30.0))
+    [name] = claims.names("k")
+    claims.remove("k", name)
+    claims.create("k", "2-token", foreign_record(lease=30.0))
     with pytest.raises(ClaimLost, match="the claim on k was not renewed"):
         claim.check()
     assert claim.lost
     claim.release()
-    assert claims.read("k", claim.number) == foreign_record(lease=30.0)
+    assert claims.names("k") == ["2-token"]
 
 
 def test_a_failing_place_for_claims_is_the_callers_error_and_blocks_nobody() -> None:
     class Failing(MemoryClaims):
         broken = True
 
-        def numbers(self, key: str) -> list[int]:
+        def names(self, key: str) -> list[str]:
             if self.broken:
                 raise OSError("the store is away")
-            return super().numbers(key)
+            return super().names(key)
 
     claims = Failing()
     flight = SingleFlight(claims)
@@ -318,3 +321,22 @@ def test_a_forked_child_has_claims_and_waits_of_its_own(tmp_path: Path) -> None:
     parent = python("-c", FORKED, str(tmp_path))
     assert parent.communicate(timeout=60)[0].split() == ["renewed", "freed"]
     assert parent.returncode == 0
+
+
+# A real object store, without conditional writes
+
+
+def test_on_s3_callers_with_nothing_in_common_but_the_bucket_run_it_once(tmp_path: Path, folder: Folder) -> None:
+    import s3fs
+
+    server_folder = tmp_path / "server"
+    server_folder.mkdir()
+    with s3server.serve(server_folder) as server:
+        filesystem = s3fs.S3FileSystem(**server.storage_options, skip_instance_cache=True)
+        claims = FsspecClaims(filesystem, "bucket/claims")
+        for number in range(10):
+            key = f"key{number}"
+            values = in_threads(8, lambda key=key: fetch(SingleFlight(claims), folder, key, lambda: "made"))
+            assert values == ["made"] * 8
+            assert len(folder.executions(key)) == 1
+            assert claims.names(key) == []
