@@ -30,7 +30,7 @@ from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, 
 from penstock.policies import aggregate
 from penstock.ports import Host
 from penstock.records import FlowRun, Run, TaskRun
-from penstock.states import State, StateType
+from penstock.states import TRANSITIONS, State, StateType
 from penstock.waiting import resting
 
 __all__ = ("execute", "value_of")
@@ -400,10 +400,11 @@ def _end(run: Run, host: Host, error: BaseException) -> None:
     elif isinstance(error, (*host.cancellations, Cancelled, GeneratorExit, KeyboardInterrupt)):
         reason = run.scope.cancel_reason or _CANCEL_REASONS.get(type(error), "cancelled by its caller")
         run.become(StateType.CANCELLED, None, reason, _chained(CancelledRun(f"{run} was {reason}."), error))
-    elif isinstance(error, Exception):
+    elif isinstance(error, Exception) and _FAILED in TRANSITIONS[cast(State, run.state).type]:
         failed = _failed(run, error)
         run.become(_FAILED, failed._name, failed.message, failed.data)
     else:
+        # Also what goes wrong in the engine itself, say while a retry is due: whoever waits for the run is told.
         crash = CrashedRun(f"{run} ended with {type(error).__name__}: {error}.", "exit")
         run.become(StateType.CRASHED, None, str(crash), _chained(crash, error))
 

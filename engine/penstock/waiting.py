@@ -77,15 +77,19 @@ def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal]
     """
     if signal.done:
         return True
-    with resting(current_run.get(), signal):
+    run = current_run.get()
+    refuse_to_block(signal, run)
+    with resting(run, signal):
         return stop(signal, timeout, wanted)
 
 
 def stop(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
-    """`block` on behalf of a run that goes on elsewhere meanwhile: on another thread, or on a loop."""
+    """`block` for the engine's own waits: the run may go on elsewhere meanwhile, on another thread or on a loop."""
     loop = asyncio._get_running_loop()
     if loop is None:
         return _stop(signal, timeout, wanted)
+    if signal.loop is loop:
+        raise _would_block(signal)
     stopped_loops.add(loop)
     try:
         return _stop(signal, timeout, wanted)
@@ -99,7 +103,6 @@ stopped_loops: set[asyncio.AbstractEventLoop] = set()
 
 def _stop(signal: Signal, timeout: float | None, wanted: Iterable[Signal] | None) -> bool:
     run = current_run.get()
-    refuse_to_block(signal, run)
     deadline = None if timeout is None else SystemClock.monotonic() + timeout
     with edges(signal, None) if timeout is None else nullcontext():
         return _Waiter(signal, run).wait(deadline, wanted)
@@ -181,8 +184,12 @@ def refuse_to_block(signal: Signal, run: Run | None) -> None:
     loop = asyncio._get_running_loop()
     if loop is None or (signal.loop is not loop and run is not None and not run.is_async):
         return
+    raise _would_block(signal)
+
+
+def _would_block(signal: Signal) -> WouldBlock:
     what = str(signal.run) if signal.run is not None else "the runs"
-    raise WouldBlock(
+    return WouldBlock(
         f"Waiting for {what} here would block the event loop. Write `await future` (or `await wait_async(futures)`, "
         "`async for future in as_completed(futures)`) instead."
     )

@@ -17,7 +17,7 @@ from penstock.futures import Signal
 from penstock.ledger import call_with_deadline
 from penstock.loops import run_on_loop_thread
 from penstock.records import Run
-from penstock.waiting import block, cleaning_up
+from penstock.waiting import cleaning_up, stop
 
 __all__ = ("INLINE", "InlineHost", "drive", "stream")
 
@@ -74,7 +74,7 @@ class InlineHost:
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """Block the thread."""
-        return block(signal, timeout)
+        return signal.done or stop(signal, timeout)
 
     async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on the engine's loop thread."""
