@@ -40,8 +40,9 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.get_closest_marker("leaks"):
         return
-    gc.collect()
     deadline = time.monotonic() + 5.0
+    if _extra_threads(threads):
+        gc.collect()
     while _extra_threads(threads) and time.monotonic() < deadline:
         time.sleep(0.01)
     left = [thread.name for thread in _extra_threads(threads)]

@@ -37,3 +37,10 @@ def engine(
     """An engine with that runner and that clock, entered."""
     with penstock_test_harness(runner, clock=clock) as engine:
         yield engine
+
+
+@pytest.fixture
+def default_engine(clock: VirtualClock) -> Iterator[Engine]:
+    """An engine with the default runner and that clock, entered; for what does not depend on the runner."""
+    with penstock_test_harness(clock=clock) as engine:
+        yield engine
