@@ -38,9 +38,11 @@ def make_task_run(
     parent = current_run.get()
     task.signature.check(args, kwargs)
     run = TaskRun(task, args, kwargs, parent, parent.engine if parent is not None else engine_in_use())
-    if tags := current_tags.get() | task.tags:
-        run.tags = tags
-    run.is_async = task.is_async
+    tags = current_tags.get()
+    if tags or task.tags:
+        run.tags = tags | task.tags
+    if task.is_async:
+        run.is_async = True
     if inputs := find_inputs(args, kwargs):
         run.inputs = inputs
     if wait_for is not None:

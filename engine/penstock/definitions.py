@@ -49,6 +49,8 @@ class Definition(Generic[P, R]):
         retry: When to try again after a failure.
         timeout_seconds: Seconds that one attempt may take, or None.
         hooks: What to call, by the state that is taken.
+        keeping: What becomes of results.
+        persists: Whether results are stored; None leaves it to the flow around.
         is_async: Whether calling the function gives a coroutine or an async generator.
         is_generator: Whether calling the function gives a generator of either kind.
     """
@@ -80,6 +82,7 @@ class Definition(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
         self.signature = Signature(fn, str(self))
         self.keeping = Keeping.make(options, self)
+        self.persists = self.keeping.persist
         if self.log_prints:
             capture_prints()
         functools.update_wrapper(self, fn, updated=())

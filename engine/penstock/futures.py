@@ -206,12 +206,13 @@ class Future(Signal, Generic[R_co]):
         self.on_done(callback)
 
     def _value(self, raise_on_failure: bool) -> Any:
-        self.look()
         state = self.run.state
         if state is None:
             raise UnfinishedRun(f"{self.run} has not begun.")
         if state._type is StateType.COMPLETED:
+            self.seen = True
             return state.result()
+        self.look()
         return state.result(raise_on_failure)
 
     def __await__(self) -> Generator[Any, None, R_co]:

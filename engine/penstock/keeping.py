@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from penstock_results.locks import Claim
     from penstock_results.store import ResultStore
 
-__all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "keeper_for", "size_of")
+__all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "size_of")
 
 
 @dataclass(slots=True)
@@ -101,32 +101,26 @@ class Keeping:
         )
 
 
-def keeper_for(run: Run) -> Keeper | None:
-    """The keeper of a run, or None for most."""
-    keeping = run.definition.keeping
-    persist = keeping.persist
-    if persist is None:
-        persist = run.inherits_persistence
-    return Keeper(run, keeping) if persist else None
-
-
 @dataclass(slots=True)
 class Keeper:
     """Keeps one run's result.
 
     Attributes:
         run: The run.
-        keeping: What its options say.
         key: Where the result lies or will lie; None for a key that the store makes.
         components: What the key is made of, for `explain_cache`.
         claim: The right to make the value of the key, while the run has it.
     """
 
     run: Run
-    keeping: Keeping
     key: str | None = None
     components: Mapping[str, str] = field(default_factory=dict[str, str])
     claim: Claim | None = None
+
+    @property
+    def keeping(self) -> Keeping:
+        """What the run's options say."""
+        return self.run.definition.keeping
 
     @property
     def store(self) -> ResultStore:
@@ -253,7 +247,7 @@ def _warn_once(run: TaskRun, error: UnhashableInput) -> None:
     mark = (run.task.name, str(error))
     if mark not in _warned:
         _warned.add(mark)
-        run_logger(run).warning("Not cached: %s Take it out of the key with `policy - \"name\"`.", error)
+        run_logger(run).warning("%s", error)
 
 
 def cache_request(run: TaskRun) -> CacheRequest:

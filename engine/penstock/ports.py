@@ -187,6 +187,7 @@ class Host(Protocol):
 
     Attributes:
         cancellations: The exceptions by which this world says that a run is cancelled.
+        admits: Whether an attempt has to wait for room; in place there always is.
     """
 
     cancellations: tuple[type[BaseException], ...]

@@ -43,7 +43,6 @@ class Run:
         scope: The nearest run, this one included, that can be cancelled by itself. A task that was called directly
             cannot: it is part of its caller.
         state: The current state; None only before the first.
-        history: Every state that the run has had; the position in it is the transition's sequence number.
         attempt: How often the function has been entered.
         tags: The run's tags.
         cancel_reason: Why the run shall stop, or None.
@@ -57,7 +56,6 @@ class Run:
 
     kind = "run"
     state: State | None = None
-    history: list[State] = []  # noqa: RUF012 (empty for ever: the first transition gives the run its own)
     attempt = 0
     cancel_reason: str | None = None
     waiting_on: Run | None = None
@@ -97,6 +95,16 @@ class Run:
         return to_uuid(self.key)
 
     @property
+    def history(self) -> list[State]:
+        """Every state that the run has had; the position in it, from 1, is the transition's sequence number."""
+        states: list[State] = []
+        state = self.state
+        while state is not None:
+            states.append(state)
+            state = state._previous
+        return states[::-1]
+
+    @property
     def sequence(self) -> int:
         """How many transitions the run has made."""
         return len(self.history)
@@ -119,16 +127,12 @@ class Run:
             IllegalTransition: If the table has no such step.
         """
         old = self.state
-        if type not in TRANSITIONS[old._type if old is not None else None]:
+        if type not in (TRANSITIONS[None] if old is None else old._type.followers):
             raise IllegalTransition(f"{self} is {old} and cannot become {name or type.value.capitalize()}.")
         engine = self.engine
-        self.state = state = State(type, name, message, data, engine.clock.time())
-        if old is None:
-            self.history = [state]
-        else:
-            self.history.append(state)
+        self.state = state = State(type, name, message, data, engine.clock.time(), old)
         if engine.sinks:
-            engine.emit(Event(self, len(self.history), state))
+            engine.emit(Event(self, self.sequence, state))
         return state
 
     @property

@@ -25,7 +25,7 @@ from penstock.errors import (
 )
 from penstock.futures import Future, Signal
 from penstock.inputs import Input, find_inputs, replace_inputs
-from penstock.keeping import Keeper, keeper_for
+from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import aggregate
 from penstock.ports import Host
@@ -41,6 +41,7 @@ _PENDING, _RUNNING, _COMPLETED, _FAILED = (
     StateType.COMPLETED,
     StateType.FAILED,
 )
+_NOTHING: dict[str, Any] = {}
 _PACKAGES = {"penstock", "penstock.hosts", "penstock_runners"}
 
 
@@ -62,11 +63,11 @@ async def execute(run: Run, host: Host) -> None:
             await _receive_inputs(run, host)
         if isinstance(run, FlowRun):
             await _begin_flow(run, host)
-        keeper = keeper_for(run)
-        if keeper is None:
-            await _attempts(run, host, None)
+        persists = run.definition.persists
+        if persists or (persists is None and run.inherits_persistence):
+            await _find_or_make(run, host, Keeper(run))
         else:
-            await _find_or_make(run, host, keeper)
+            await _attempts(run, host, None)
     except _Skip as skip:
         run.become(StateType.SKIPPED, "UpstreamFailed", str(skip.error), skip.error)
     except BaseException as error:
@@ -209,7 +210,8 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
     """Try until the run has ended or the retries are used up."""
     definition = run.definition
     while True:
-        await host.admit(run)
+        if host.admits:
+            await host.admit(run)
         run.attempt += 1
         run.become(_RUNNING, None if run.attempt == 1 else "Retrying")
         if definition.hooks:
@@ -435,17 +437,17 @@ async def _call_hooks(run: Run, host: Host) -> None:
 
 def _finish(run: Run) -> None:
     """Let go of what the run held, tell the log, and let whoever waits go on."""
-    state = cast(State, run.state)
-    completed = state._type is _COMPLETED
+    state = run.state
+    assert state is not None, "a run that ends has had states"
     _log_end(run, state)
-    run.args, run.kwargs, run.after = (), {}, None
+    run.args, run.kwargs, run.after = (), _NOTHING, None
     future = run.future
-    if isinstance(run, FlowRun):
-        run.home.live.discard(run)
     if future is None:
+        if isinstance(run, FlowRun):
+            run.home.live.discard(run)
         return
-    home: Any = run.home
-    if not completed and not state.is_cancelled():
+    home = run.home
+    if state._type is not _COMPLETED and not state.is_cancelled():
         _remember_failure(run, future, home)
     home.live.discard(run)
     run.driver = run.interrupt = None

@@ -57,6 +57,9 @@ class StateType(str, Enum):
     CANCELLED = "CANCELLED"
     SKIPPED = "SKIPPED"
 
+    followers: frozenset[StateType]
+    """The types that may follow, by `TRANSITIONS`."""
+
     # Enum's own hash is a Python function; the table is asked several times for every task.
     __hash__ = str.__hash__
 
@@ -83,6 +86,9 @@ TRANSITIONS: Mapping[StateType | None, frozenset[StateType]] = MappingProxyType(
 )
 """From each state's type (None: no state yet) to the types that may follow."""
 
+for _type in StateType:
+    _type.followers = TRANSITIONS[_type]
+
 
 class State:
     """What a run is doing, or how it ended. Immutable.
@@ -93,11 +99,12 @@ class State:
         message: One sentence more, or None.
         data: The value of a COMPLETED run, or a reference to it; the exception of one that did not complete.
         timestamp: When the run took the state, in seconds since the epoch; None for a state no run has taken yet.
+        previous: The state that the run had before.
     """
 
     # Private slots behind read-only properties: three states are made for every task, and a frozen dataclass
     # costs four times as much to make (benchmarks/direct.py).
-    __slots__ = ("_data", "_message", "_name", "_timestamp", "_type")
+    __slots__ = ("_data", "_message", "_name", "_previous", "_timestamp", "_type")
 
     def __init__(
         self,
@@ -106,7 +113,9 @@ class State:
         message: str | None = None,
         data: Any = None,
         timestamp: float | None = None,
+        previous: State | None = None,
     ) -> None:
+        self._previous = previous
         self._type = type
         self._name = name
         self._message = message
@@ -156,13 +165,18 @@ class State:
             BaseException: What the user's function raised, `CrashedRun`, `CancelledRun` or `UpstreamFailed`.
         """
         if self._type is StateType.COMPLETED:
-            return self._data.load() if self.is_elsewhere else self._data
+            return self._data.load() if isinstance(self._data, Reference) else self._data
         if self._type not in TERMINAL:
             raise UnfinishedRun(f"The run is {self}; it has no result until it ends. Wait for its future first.")
         error = self.error
         if raise_on_failure:
             raise error
         return error
+
+    @property
+    def previous(self) -> State | None:
+        """The state that the run had before this one."""
+        return self._previous
 
     @property
     def error(self) -> BaseException:
@@ -248,7 +262,7 @@ def check_transition(old: State | None, new: State) -> None:
     Raises:
         IllegalTransition: If ``new`` may not follow ``old``.
     """
-    if new._type not in TRANSITIONS[old._type if old is not None else None]:
+    if new._type not in (old._type.followers if old is not None else TRANSITIONS[None]):
         raise IllegalTransition(f"A run that is {old} cannot become {new}: see penstock.states.TRANSITIONS.")
 
 

@@ -32,6 +32,7 @@ class AsyncioHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError, Cancelled)
+    admits = False
 
     def cleaning_up(self) -> AbstractContextManager[object]:
         """A cancelled anyio scope cancels its tasks again and again, until they have left it: keep that out.

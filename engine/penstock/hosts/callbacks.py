@@ -31,6 +31,7 @@ class CallbacksHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+    admits = True
 
     def cleaning_up(self) -> AbstractContextManager[object]:
         """A run is interrupted once in any case."""

@@ -28,6 +28,7 @@ class InlineHost:
     """See `penstock.ports.Host`."""
 
     cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+    admits = False
 
     def cleaning_up(self) -> AbstractContextManager[object]:
         """Blocking no longer asks whether the run, or its caller, was cancelled."""
