@@ -1,0 +1,83 @@
+"""Every Python block of the README and of the documentation runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import loopback
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(
+    r"(?:<!-- (?P<key>no-run|name): (?P<text>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE
+)
+
+
+class Block(NamedTuple):
+    """One fenced block.
+
+    Attributes:
+        place: File and line, for people.
+        code: The program, with empty lines before it so that tracebacks name the right line.
+        no_run: Why it cannot run, or None.
+        name: What tests call it by, or None.
+    """
+
+    place: str
+    file: Path
+    code: str
+    no_run: str | None
+    name: str | None
+
+    def run(self) -> dict[str, Any]:
+        """Execute the block as a program of its own, and give its names."""
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(self.code, str(self.file), "exec"), names)
+        return names
+
+
+def blocks_of(file: Path) -> Iterator[Block]:
+    """The Python blocks of a Markdown file."""
+    text = file.read_text(encoding="utf-8")
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start("code"))
+        marks = {found["key"]: found["text"]}
+        place = f"{file.relative_to(ROOT)}:{line + 1}"
+        yield Block(place, file, "\n" * line + found["code"], marks.get("no-run"), marks.get("name"))
+
+
+BLOCKS = [block for file in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) for block in blocks_of(file)]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
+def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if block.no_run:
+        pytest.skip(block.no_run)
+    monkeypatch.chdir(tmp_path)
+    block.run()
+
+
+def test_blocks_that_do_not_run_are_rare_and_say_why() -> None:
+    marked = [block for block in BLOCKS if block.no_run is not None]
+    assert all(block.no_run for block in marked)
+    assert len(marked) <= len(BLOCKS) // 10
+
+
+async def test_the_service_of_the_readme_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    (service,) = [block for block in BLOCKS if block.name == "service"]
+    with loopback.serve({"/prices/A": {"price": 1.5}, "/prices/B": {"price": 2.0}}) as prices:
+        prices.failures["/prices/B"] = 2  # the task has two retries
+        monkeypatch.setenv("PRICES_URL", prices.url)
+        app = service.run()["app"]
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://app") as user,
+        ):
+            answer = await user.get("/worth", params={"symbols": "A,B,A"})
+    assert answer.json() == 5.0
+    assert prices.requests == {"/prices/A": 2, "/prices/B": 3}
