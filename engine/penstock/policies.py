@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from penstock.errors import ConfigurationError
 from penstock.states import State, StateType
 
-__all__ = ("MAX_DELAYS", "NO_RETRIES", "RetryDelay", "RetryPolicy", "aggregate", "exponential_backoff")
+__all__ = ("MAX_DELAYS", "NO_RETRIES", "RetryDelay", "RetryPolicy", "aggregate", "ending", "exponential_backoff")
 
 RetryDelay: TypeAlias = float | Sequence[float] | Callable[[int], Sequence[float] | float]
 """Seconds: the same before every retry, one per retry (the last repeats), or a function of the number of retries."""
@@ -97,6 +97,18 @@ def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
         return [backoff_factor * 2.0**retry for retry in range(min(retries, MAX_DELAYS))]
 
     return delays
+
+
+def ending(state: State) -> State:
+    """The last state of a run whose function returned a state: that one, if a function can choose it.
+
+    A function that was entered was not skipped, and one that returned does not wait for anything: both are failures.
+    """
+    if state.is_skipped():
+        return State(StateType.FAILED, None, state.message, state.error)
+    if not state.is_final():
+        return State(StateType.FAILED, None, f"The function returned the state {state}, which is not final.")
+    return state
 
 
 def aggregate(states: Iterable[State]) -> State:

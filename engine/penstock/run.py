@@ -27,7 +27,7 @@ from penstock.futures import Future, Signal
 from penstock.inputs import Input, find_inputs, replace_inputs
 from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
-from penstock.policies import aggregate
+from penstock.policies import aggregate, ending
 from penstock.ports import Host
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.states import TRANSITIONS, State, StateType
@@ -229,7 +229,7 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
                     value = await host.offload(partial(run.engine.spill.place, run, value))
                 run.become(_COMPLETED, None, None, value)
                 return
-            outcome = value
+            outcome = ending(value)
         except Exception as error:
             if run.cancel_reason is not None:
                 # Its children end as cancelled, which the function may have taken for an ordinary failure.
