@@ -142,7 +142,10 @@ class DirectoryClaims:
                 return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             except FileNotFoundError:  # not made yet, or removed with the last claim in it
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.parent.mkdir(mode=0o700, exist_ok=True)
+                try:
+                    os.mkdir(path.parent, mode=0o700)
+                except FileExistsError:
+                    pass  # somebody else made it, and may remove it again before we get there
 
 
 class FsspecClaims:
