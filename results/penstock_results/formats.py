@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from penstock.errors import ResultCorrupt, ResultError, ResultForbidden
+from penstock.errors import ConfigurationError, ResultCorrupt, ResultError, ResultForbidden
 from penstock_results.blobs import Bytes, Sink
 from penstock_results.compression import Codec, codec, worthwhile
 
@@ -105,7 +105,7 @@ class ContainerWriter(io.RawIOBase):
         self._pending = bytearray()
         self._chunks: list[tuple[int, int, str]] = []
         self._frames: list[dict[str, Any]] = []
-        packed = orjson.dumps(asdict(head))
+        packed = _packed(head)
         fixed = _FIXED.pack(_MAGIC, _VERSION, 0, len(packed))
         self._opening = fixed + _CRC.pack(zlib.crc32(packed, zlib.crc32(fixed))) + packed
         self._put(self._opening)
@@ -318,6 +318,16 @@ def _prelude(start: memoryview, key: str, *, whole: bool = False) -> tuple[int, 
 
 def _opening_checksum(start: memoryview, length: int) -> int:
     return zlib.crc32(start[_PRELUDE.size : _PRELUDE.size + length], zlib.crc32(start[: _FIXED.size]))
+
+
+def _packed(head: Head) -> bytes:
+    try:
+        return orjson.dumps(asdict(head))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the provenance of the result {head.key!r} holds what JSON cannot ({error}): give strings, numbers, lists "
+            "and dictionaries with string keys"
+        ) from error
 
 
 def _head(packed: memoryview, key: str) -> Head:

@@ -9,8 +9,9 @@ __all__ = ("PLAIN", "fits", "plain")
 
 PLAIN = frozenset({type(None), bool, int, float, str})
 _LARGEST = 2**63
-# Walking costs Python time, and pickle is faster from here on: benchmarks/results.py, table "small".
-_ITEMS = 1000
+# Up to here JSON costs a few microseconds more than pickle: benchmarks/results.py, table "small".
+_ITEMS = 250
+_TEXT = 16 << 10
 _DEPTH = 20
 
 
@@ -43,7 +44,7 @@ def fits(value: Any) -> bool:
             if len(item) > budget:
                 return False
             pending.extend((inner, depth + 1) for inner in item)
-        elif not plain(item) or (type(item) is str and len(item) > _ITEMS * 64):
+        elif not plain(item) or (type(item) is str and len(item) > _TEXT):
             return False
     return True
 

@@ -29,7 +29,7 @@ class ResultReference(Reference):
 
     url: str
     key: str
-    size: int
+    size: int  # pyright: ignore[reportIncompatibleVariableOverride] (a frozen field is read-only, like the property)
     type: str
     checksum: str
     store: ResultStore | None = field(default=None, compare=False, repr=False)

@@ -23,6 +23,7 @@ __all__ = ("S3Blobs",)
 
 _PART = 16 << 20
 _IN_FLIGHT = 4
+_ATTEMPTS = 10
 # A store that cannot be reached says so in seconds; over plain HTTP, checksums of checksums are left out.
 _CONFIG: Mapping[str, Any] = {
     "connect_timeout": 5,
@@ -66,7 +67,8 @@ class S3Blobs:
 
     def start(self, name: str, size: int) -> tuple[memoryview, int]:
         """Receive the beginning of the object."""
-        return self.wait(self._start(self._object(name), size))
+        view, total, _ = self.wait(self._start(self._object(name), size))
+        return view, total
 
     def list(self, prefix: str) -> Iterator[Entry]:
         """Page through the bucket."""
@@ -128,7 +130,7 @@ class S3Blobs:
         except self._boto_error as error:
             raise OSError(f"{operation} on s3://{self._bucket} failed: {error}") from error
 
-    async def _start(self, target: Mapping[str, str], size: int) -> tuple[memoryview, int]:
+    async def _start(self, target: Mapping[str, str], size: int) -> tuple[memoryview, int, str]:
         """Receive the beginning; a range of an empty object does not exist, and a small object may come whole."""
         try:
             answer = await self.call("get_object", **target, Range=f"bytes=0-{size - 1}")
@@ -136,29 +138,43 @@ class S3Blobs:
             raise
         except OSError:
             if (await self.call("head_object", **target))["ContentLength"] == 0:
-                return memoryview(b""), 0
+                return memoryview(b""), 0, ""
             raise
         total = _total(answer)
         view = allocate(min(size, total))
         await _receive(answer, view)
-        return view, total
+        return view, total, answer["ETag"]
 
     async def _read(self, target: Mapping[str, str]) -> memoryview:
-        head, total = await self._start(target, _PART)
+        """Receive the object in ranges; when it is replaced between two of them, start over."""
+        for _ in range(_ATTEMPTS):
+            with suppress(_Replaced):
+                return await self._read_once(target)
+        raise OSError(f"{target['Key']} is replaced faster than it can be read")
+
+    async def _read_once(self, target: Mapping[str, str]) -> memoryview:
+        head, total, tag = await self._start(target, _PART)
         if total <= _PART:
             return head
         whole = allocate(total)
         whole[:_PART] = head
-        await _windowed(self._range(target, whole, start) for start in range(_PART, total, _PART))
+        await _windowed(self._range(target, tag, whole, start) for start in range(_PART, total, _PART))
         return whole
 
-    async def _range(self, target: Mapping[str, str], whole: memoryview, start: int) -> None:
+    async def _range(self, target: Mapping[str, str], tag: str, whole: memoryview, start: int) -> None:
         part = whole[start : start + _PART]
         answer = await self.call("get_object", **target, Range=f"bytes={start}-{start + len(part) - 1}")
+        if answer["ETag"] != tag:
+            answer["Body"].close()
+            raise _Replaced
         await _receive(answer, part)
 
     def _object(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}
+
+
+class _Replaced(Exception):
+    """Two ranges came from different objects of the same name."""
 
 
 class _Upload:

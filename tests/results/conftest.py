@@ -1,20 +1,37 @@
-"""Places to keep results in: a folder, memory, and a bucket of a real S3 server."""
+"""Places to keep results in: a folder, memory, a bucket of a real S3 server, and a filesystem nobody has heard of."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fsspec
 import fsspec.asyn
 import pytest
 import s3server
+from fsspec.implementations.memory import MemoryFileSystem
 
 from penstock.results import ResultStore
 from penstock_results.testing import OpenStore
 
 _numbers = itertools.count()
+
+
+class Elsewhere(MemoryFileSystem):
+    """A filesystem that the store has no code for; like many, it shows a file while that is being written."""
+
+    protocol = "elsewhere"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("elsewhere://")))
+
+
+fsspec.register_implementation("elsewhere", Elsewhere)
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +46,15 @@ def _fsspec_thread() -> None:
     fsspec.asyn.get_loop()
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "memory", "s3", "elsewhere"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, s3: s3server.S3Server) -> tuple[str, dict[str, Any]]:
     """A URL where nothing lies, and the storage options that it needs."""
     if request.param == "file":
         return f"file://{tmp_path}/results", {}
     if request.param == "memory":
         return f"memory://{tmp_path}", {}
+    if request.param == "elsewhere":
+        return f"elsewhere://{tmp_path}", {}
     return s3.url(f"results-{next(_numbers)}"), s3.storage_options
 
 

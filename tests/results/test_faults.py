@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random  # noqa: TID251 (seeded schedules)
-import time  # noqa: TID251 (a delay is one of the faults)
+import random
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path

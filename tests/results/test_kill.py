@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import random  # noqa: TID251 (seeded moments)
+import random
 import signal
 import subprocess
 import sys
-import time  # noqa: TID251 (the moment of the kill)
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path

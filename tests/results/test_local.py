@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import threading  # noqa: TID251 (an attacker swaps folders meanwhile)
+import threading
 import uuid
 from contextlib import suppress
 from datetime import timedelta

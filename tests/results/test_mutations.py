@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random  # noqa: TID251 (seeded mutations)
+import random
 from typing import Any
 
 import fsspec

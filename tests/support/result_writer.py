@@ -7,7 +7,7 @@ line in, ``<seed>``, and two out: the writer's process id, and ``reaped`` once i
 from __future__ import annotations
 
 import os
-import random  # noqa: TID251 (seeded sizes)
+import random
 import sys
 
 from penstock.results import ResultStore

@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import time  # noqa: TID251 (waits for a real process)
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
