@@ -11,6 +11,7 @@ carries its type's name and its text.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ _LONGEST_CHAIN = 16
 
 
 class PackedError(NamedTuple):
-    """One exception, with those that it came from."""
+    """One exception, with those that it came from and, if it is a group, those that it is made of."""
 
     pickled: Pickled | None
     text: str
@@ -34,6 +35,7 @@ class PackedError(NamedTuple):
     cause: PackedError | None
     context: PackedError | None
     suppress_context: bool
+    members: tuple[PackedError, ...]
 
 
 def pack_error(error: BaseException, where: str) -> PackedError:
@@ -60,7 +62,12 @@ def _pack(error: BaseException, seen: dict[int, None]) -> PackedError:
         _pack_next(error.__cause__, seen),
         None if same else _pack_next(error.__context__, seen),
         error.__suppress_context__,
+        tuple(_pack(member, seen) for member in _members(error)),
     )
+
+
+def _members(error: BaseException) -> Sequence[BaseException]:
+    return error.exceptions if isinstance(error, BaseExceptionGroup) else ()
 
 
 def _pack_next(error: BaseException | None, seen: dict[int, None]) -> PackedError | None:
@@ -73,7 +80,8 @@ def unpack_error(packed: PackedError) -> BaseException:
     """Make the exception again, with its notes and its chain."""
     error = _revive(packed)
     # Notes are attributes: some reductions carry them along, others lose them.
-    error.__notes__ = list(packed.notes)
+    if packed.notes:
+        error.__notes__ = list(packed.notes)
     error.__cause__ = unpack_error(packed.cause) if packed.cause else None
     error.__context__ = unpack_error(packed.context) if packed.context else None
     error.__suppress_context__ = packed.suppress_context
@@ -90,8 +98,11 @@ def without_our_frames(error: BaseException, ours: frozenset[str]) -> BaseExcept
 
 def _pickled(error: BaseException) -> tuple[Pickled | None, str]:
     try:
+        if isinstance(error, BaseExceptionGroup):
+            return pickling.dumps((type(error), error.message)), ""
         pickled = pickling.dumps(error)
-        if type(pickling.loads(pickled)) is type(error):
+        # An ``__init__`` that makes a text of its argument would be handed that text, and make another of it.
+        if _same(pickling.loads(pickled), error):
             return pickled, ""
     except Exception:  # the second way says why
         pass
@@ -108,10 +119,23 @@ def _revive(packed: PackedError) -> BaseException:
     if packed.pickled is not None:
         try:
             revived = pickling.loads(packed.pickled)
+            if packed.members:
+                return _regroup(revived, [unpack_error(member) for member in packed.members])
             return revived if isinstance(revived, BaseException) else _rebuild(*revived)
         except Exception as reason:
             why_not = f"{type(reason).__name__}: {reason}"
     return SerializationError(f"{packed.text} (the exception itself could not be brought home: {why_not})")
+
+
+def _same(revived: object, error: BaseException) -> bool:
+    return type(revived) is type(error) and _text(revived) == _text(error)
+
+
+def _regroup(revived: tuple[type[BaseException], str], members: list[BaseException]) -> BaseException:
+    kind, text = revived
+    if all(isinstance(member, Exception) for member in members):
+        return kind(text, members)
+    return BaseExceptionGroup(text, members)
 
 
 def _rebuild(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:

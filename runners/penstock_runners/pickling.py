@@ -12,13 +12,13 @@ of a notebook, a script or a closure) goes through cloudpickle, which sends code
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import sys
 import types
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
@@ -126,7 +126,7 @@ def _register_if_only_here(name: str | None) -> None:
         cloudpickle.register_pickle_by_value(module)
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def _importable_elsewhere(package: str) -> bool:
     if package in sys.builtin_module_names or package == "__main__":
         return True  # cloudpickle knows what to do with __main__
@@ -209,6 +209,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield f"[{index}]", item
     elif isinstance(value, types.FunctionType):
         yield from _function_parts(value)
+    elif isinstance(value, functools.partial):
+        yield from ((".func", value.func), (".args", value.args), (".keywords", value.keywords))
     elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
         yield ".__func__", value.__func__

@@ -177,12 +177,17 @@ def raise_locked() -> None:
 class Unrevivable(Exception):
     """Cannot be unpickled by any means."""
 
-    def __new__(cls, *args: object) -> Unrevivable:
-        if args != ("the one and only",):
+    def __new__(cls, *args: str) -> Unrevivable:
+        if not args:
             raise TypeError("not like this")
-        made: Unrevivable = super().__new__(cls, *args)
-        made.args = ()
-        return made
+        return super().__new__(cls, *args)
+
+    def __init__(self, *args: str) -> None:
+        (self.text,) = args
+        self.args = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def raise_unrevivable() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from penstock.errors import SerializationError, TimedOut
 from penstock.loops import LOOP_THREAD
 from penstock.ports import LogLine, Outcome
-from penstock_runners import capture, pickling, variables
+from penstock_runners import capture, pickling, variables, visits
 from penstock_runners.failures import without_our_frames
 from penstock_runners.wire import (
     ORIGIN,
@@ -57,19 +57,6 @@ class Site:
     keep: Callable[[Any], Any] | None = None
     entering: Callable[[int], bool] | None = None
     context: Context | None = None
-
-
-def on_enter(attempt: Attempt) -> Callable[[], Sequence[Mapping[str, Any]]]:
-    """Make the run of an attempt the current one, in the current context.
-
-    Returns:
-        What ends it, and gives the records of the runs that ran inside it.
-    """
-    return _no_children
-
-
-def _no_children() -> Sequence[Mapping[str, Any]]:
-    return ()
 
 
 def run_batch(
@@ -141,7 +128,7 @@ def execute(
 def _execute(attempt: Attempt, lines: capture.Lines, stops_calls: bool) -> Outcome:
     value, error = None, None
     variables.restore(attempt.variables)
-    leave = on_enter(attempt)
+    leave = visits.enter(attempt.work, attempt.args, attempt.kwargs, attempt.facts, attempt.attempt)
     capture.begin(lines, attempt.work.log_prints)
     started = time.time()
     try:
@@ -276,5 +263,7 @@ def _wait(future: concurrent.futures.Future[Any], attempt: Attempt, abandonment:
     timeout = attempt.work.timeout
     if not concurrent.futures.wait([future], timeout).done:
         abandonment.begin()
-        raise TimedOut(f"task {attempt.work.name!r} exceeded its timeout of {timeout:g} s on {worker_name()}")
+        error = TimedOut(f"task {attempt.work.name!r} exceeded its timeout of {timeout:g} s on {worker_name()}")
+        error.run_id = attempt.facts["id"]
+        raise error
     return future.result()
