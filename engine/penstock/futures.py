@@ -19,8 +19,9 @@ from uuid import UUID
 
 from penstock.context import current_run
 from penstock.errors import UnfinishedRun
+from penstock.logging import engine_logger
 from penstock.states import State, StateType
-from penstock.waiting import block, edges, resting
+from penstock.waiting import block, check_cancelled, edges, resting
 
 if TYPE_CHECKING:
     from penstock.records import Run
@@ -44,8 +45,8 @@ class Signal:
         loop: The event loop that has to turn for it to happen, if any.
     """
 
-    # Most signals get one callback, and a list for it would be one object more for the garbage collector to walk in
-    # each of a hundred thousand tasks: the slot holds None, a callback, or a list of them.
+    # Most signals get one callback, and a container for it would be one object more for the garbage collector to walk in
+    # each of a hundred thousand tasks: the slot holds None, a callback, or several of them.
     __slots__ = ("_waiting", "done", "loop", "run", "value")
 
     def __init__(self, run: Run | None = None) -> None:
@@ -69,9 +70,9 @@ class Signal:
             if waiting is None:
                 self._waiting = callback
             elif type(waiting) is _Callbacks:
-                waiting.append(callback)
+                waiting[callback] = None
             else:
-                self._waiting = _Callbacks((waiting, callback))
+                self._waiting = _Callbacks({waiting: None, callback: None})
         if self.done:
             self._drain()
 
@@ -81,8 +82,8 @@ class Signal:
             waiting = self._waiting
             if waiting == callback:
                 self._waiting = None
-            elif type(waiting) is _Callbacks and callback in waiting:
-                waiting.remove(callback)
+            elif type(waiting) is _Callbacks:
+                waiting.pop(callback, None)
 
     def _drain(self) -> None:
         with _lock:
@@ -94,8 +95,8 @@ class Signal:
             waiting(self)
 
 
-class _Callbacks(list[Callable[[Any], object]]):
-    """Several callbacks of one signal."""
+class _Callbacks(dict[Callable[[Any], object], None]):
+    """Several callbacks of one signal, in order; ten thousand runs may wait for one, and take their callbacks back."""
 
     __slots__ = ()
 
@@ -203,7 +204,7 @@ class Future(Signal, Generic[R_co]):
 
     def add_done_callback(self, callback: Callable[[Future[Any]], object]) -> None:
         """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short."""
-        self.on_done(callback)
+        self.on_done(partial(_call_users, callback))
 
     def _value(self, raise_on_failure: bool) -> Any:
         state = self.run.state
@@ -213,6 +214,10 @@ class Future(Signal, Generic[R_co]):
             self.seen = True
             return state.result()
         self.look()
+        # A synchronous run whose own cancellation ended this one is told of its own, not of an ordinary failure.
+        caller = current_run.get()
+        if caller is not None and not caller.is_async:
+            check_cancelled(caller)
         return state.result(raise_on_failure)
 
     def __await__(self) -> Generator[Any, None, R_co]:
@@ -249,6 +254,14 @@ async def suspend(signal: Signal) -> None:
             await waiter
     finally:
         signal.forget(wake)
+
+
+def _call_users(callback: Callable[[Any], object], future: Future[Any]) -> None:
+    """One callback that fails must not keep the news from the others."""
+    try:
+        callback(future)
+    except Exception:
+        engine_logger.exception("The callback %r of %s failed; the run is not affected.", callback, future.run)
 
 
 def call_then(function: Callable[[], Any], done: Signal) -> None:
