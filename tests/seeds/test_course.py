@@ -90,7 +90,7 @@ def send_notification(message: str, severity: str = "info") -> None:
 
 
 @flow(name="daily-order-etl", description="Daily orders", log_prints=True, retry_delay_seconds=300, retries=1)
-def daily_order_etl(database: str, execution_date: str = None) -> dict[str, Any]:  # type: ignore[assignment] # noqa: RUF013
+def daily_order_etl(database: str, execution_date: str = None) -> dict[str, Any]:  # noqa: RUF013
     if execution_date is None:
         execution_date = datetime.now().strftime("%Y-%m-%d")
     raw = extract_orders(database, execution_date)
