@@ -166,9 +166,13 @@ async def _value_of_input(run: Run, host: Host, upstream: Future[Any] | State, a
         if isinstance(upstream, Future):
             upstream.look()
         return state.error
-    if isinstance(upstream, Future):
-        run.skipped_because_of = (*run.skipped_because_of, upstream)
+    # Whoever looks at this run has dealt with everything that kept it from starting, not only with the first.
+    run.skipped_because_of = tuple(one for one, _ in run.inputs if isinstance(one, Future) and not _completed(one))
     raise _Skip(_upstream_failed(run, upstream, state))
+
+
+def _completed(upstream: Future[Any]) -> bool:
+    return cast(State, upstream.run.state).is_completed()
 
 
 def _upstream_failed(run: Run, upstream: Future[Any] | State, state: State) -> UpstreamFailed:
