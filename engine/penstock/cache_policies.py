@@ -20,7 +20,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from penstock.errors import ConfigurationError, InvalidCall, UnhashableInput
 
@@ -266,10 +266,9 @@ class CacheKeyFnPolicy(CachePolicy):
 
     def _call(self, request: CacheRequest) -> str | None:
         context = CacheContext(request.task, request.task_run, request.inputs)
-        function: Callable[..., object] = self.cache_key_fn
-        name = getattr(function, "__qualname__", repr(function))
+        name = getattr(self.cache_key_fn, "__qualname__", repr(self.cache_key_fn))
         try:
-            key = function(context, dict(request.inputs))
+            key: Any = cast("Any", self.cache_key_fn)(context, dict(request.inputs))
         except UnhashableInput:
             raise
         except Exception as error:

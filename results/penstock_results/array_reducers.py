@@ -10,6 +10,7 @@ Nothing here imports a library before one of its values is at hand.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,7 +132,7 @@ class _Sink:
 
 
 def _encode_arrow(digest: Digest, value: Any) -> None:
-    import pyarrow as pa
+    pa: Any = importlib.import_module("pyarrow")
 
     table = _as_table(value)
     digest.text(b"o", class_name(type(value)))
@@ -144,13 +145,13 @@ def _encode_arrow(digest: Digest, value: Any) -> None:
 
 @functools.cache
 def _row_numbers() -> Any:
-    import pyarrow as pa
+    pa: Any = importlib.import_module("pyarrow")
 
     return pa.array(range(_ROWS), pa.int32())
 
 
 def _as_table(value: Any) -> Any:
-    import pyarrow as pa
+    pa: Any = importlib.import_module("pyarrow")
 
     if isinstance(value, pa.Table):
         return value

@@ -257,8 +257,6 @@ class SingleFlight:
         finally:
             subscription.cancel()
 
-    # Taking
-
     def _take(self, key: str, is_dead: Callable[[bytes], bool]) -> Claim | None:
         dead = self._read_all(key)
         if not all(map(is_dead, dead.values())):
@@ -313,8 +311,6 @@ class SingleFlight:
         for waiter in place.waiters:
             waiter.callback()
 
-    # Keeping
-
     def _arm_renewal(self) -> None:
         if self._renewal is None:
             self._renewal = self.clock.call_later(self._lease / 3, self._renew_all)
@@ -327,8 +323,6 @@ class SingleFlight:
                 self._arm_renewal()
         for claim in held:
             self._threads.run(claim._renew)
-
-    # Waiting
 
     def _new_watch(self, place: _Place) -> _Watch | None:
         if place.watch is not None:
@@ -388,8 +382,6 @@ class SingleFlight:
                 place.watch = None
                 if not place.taken:
                     del self._places[key]
-
-    # Forks
 
     def _reset(self) -> None:
         self._pid = os.getpid()
