@@ -22,7 +22,7 @@ from penstock.loops import LOOP_THREAD
 from penstock.ports import Runner, Work
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.run import execute, value_of
-from penstock.waiting import check_cancelled
+from penstock.waiting import check_cancelled, refuse_to_block
 
 if TYPE_CHECKING:
     from penstock.flows import Flow
@@ -100,6 +100,9 @@ def _runner_for(flow: Flow[..., Any]) -> tuple[Runner | None, bool]:
 def _run_here(run: Run, return_state: bool) -> Any:
     if run.is_async:
         return _run_coroutine_here(run, return_state)
+    for upstream, _ in run.inputs:
+        if isinstance(upstream, Future) and not upstream.done:
+            refuse_to_block(upstream, run.parent)
     if run.definition.is_generator and not return_state:
         run.streaming = True
         return inline.stream(execute(run, inline.INLINE), partial(value_of, run))
