@@ -77,6 +77,8 @@ def make_flow_run(
     flow.signature.check(args, kwargs)
     parent = current_run.get()
     run = FlowRun(flow, args, kwargs, parent, engine)
+    if parent is not None:
+        parent.scope.has_inside = True
     run.tags = current_tags.get() | flow.tags
     run.is_async = flow.is_async
     run.outer_loop = asyncio._get_running_loop()
@@ -170,7 +172,10 @@ def submit_task(
 ) -> Future[Any]:
     """Start a task run elsewhere, and return its handle."""
     run = make_task_run(task, args, kwargs, wait_for)
-    check_cancelled(run.parent)
+    parent = run.parent
+    if parent is not None:
+        check_cancelled(parent)
+        parent.scope.has_inside = True
     future: Future[Any] = Future(run)
     run.future = future
     run.scope = run

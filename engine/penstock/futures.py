@@ -14,22 +14,22 @@ import threading  # noqa: TID251 (callbacks are added and taken by different thr
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from penstock.context import current_run
 from penstock.errors import UnfinishedRun
 from penstock.logging import engine_logger
+from penstock.records import Run, cancel_all
 from penstock.states import State, StateType
 from penstock.waiting import block, check_cancelled, edges, resting
-
-if TYPE_CHECKING:
-    from penstock.records import Run
 
 __all__ = ("DoneAndNotDone", "Future", "FutureList", "Signal", "as_completed", "wait", "wait_async")
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+_BY_FUTURE = "cancelled through its future"
 
 
 _lock = threading.Lock()
@@ -196,7 +196,7 @@ class Future(Signal, Generic[R_co]):
         Returns:
             False if it had already ended.
         """
-        return self.run.cancel("cancelled through its future")
+        return self.run.cancel(_BY_FUTURE)
 
     def cancelled(self) -> bool:
         """Whether the run ended by being cancelled."""
@@ -348,8 +348,8 @@ class FutureList(list[Future[R]], Generic[R]):
 
     def cancel(self) -> None:
         """Ask every run to stop."""
-        for future in self:
-            future.cancel()
+        live = [future.run for future in self if not future.done]
+        cancel_all([*live, *(inner for run in live for inner in run.inside())], _BY_FUTURE)
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         return self._gather().__await__()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.keeping import CacheCounts
     from penstock.tasks import Task
 
-__all__ = ("FlowRun", "Run", "TaskRun")
+__all__ = ("FlowRun", "Run", "TaskRun", "VisitedRun", "cancel_all", "visited")
 
 T = TypeVar("T")
 
@@ -67,6 +67,8 @@ class Run:
     # to stop it there. A plain function, called with the run: one object for all runs instead of one for each.
     driver: Any = None
     interrupt: Callable[[Run], None] | None = None
+    # Whether anything was ever submitted or started from inside the run.
+    has_inside = False
     # What wakes the threads that are blocked on behalf of the run; see waiting.block.
     bells: Sequence[Callable[[], None]] = ()
     # How often the asyncio task around a flow had been cancelled when the flow began.
@@ -178,6 +180,8 @@ class Run:
 
     def inside(self) -> list[Run]:
         """The live runs that were started from inside this one, however deep."""
+        if not self.has_inside:
+            return []
         return [run for run in _tree(self.home.live) if run is not self and run.is_inside(self)]
 
     def is_inside(self, other: Run) -> bool:
@@ -201,15 +205,11 @@ class Run:
         """
         if self.is_final:
             return False
-        # First the fence, then the blows: what the end of one run would let begin finds itself cancelled already.
-        doomed = [self, *self.inside()]
-        for run in doomed:
-            run.cancel_reason = run.cancel_reason or reason
-        for run in doomed:
-            run._wake()
+        cancel_all([self] if isinstance(self, FlowRun) else [self, *self.inside()], reason)
         return True
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the run find out that it was cancelled, wherever it waits."""
         for ring in tuple(self.bells):
             ring()
         if self.interrupt is not None:
@@ -391,10 +391,6 @@ class FlowRun(Run):
         """Where the run is listed while it lives: the flow run around its parent, or the engine."""
         return self.parent.flow_run if self.parent is not None and self.parent.flow_run is not None else self.engine
 
-    def inside(self) -> list[Run]:
-        """The live runs that were started from inside this one, however deep."""
-        return _tree(self.live)
-
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
         return {
@@ -406,6 +402,18 @@ class FlowRun(Run):
         }
 
 
+def cancel_all(runs: Iterable[Run], reason: str) -> None:
+    """Cancel runs, with everything inside the flow runs among them.
+
+    First the fence, then the blows: what the end of one run would let begin finds itself cancelled already.
+    """
+    doomed = _tree(runs)
+    for run in doomed:
+        run.cancel_reason = run.cancel_reason or reason
+    for run in doomed:
+        run.wake()
+
+
 def _tree(live: Iterable[Run]) -> list[Run]:
     """Live runs, and those inside the flow runs among them."""
     runs: list[Run] = []
@@ -414,3 +422,34 @@ def _tree(live: Iterable[Run]) -> list[Run]:
         if isinstance(run, FlowRun):
             runs += _tree(run.live)
     return runs
+
+
+class VisitedRun:
+    """What came home of a run that ran on a worker, inside another one: facts, and no life.
+
+    Attributes:
+        id: The run's id.
+        name: The run's name.
+        kind: ``"Task"`` or ``"Flow"``.
+        parent_id: The id of the run inside which it ran.
+        facts: What the worker said of it.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.id = UUID(facts["id"])
+        self.name: str = facts["name"]
+        self.kind: str = facts["kind"]
+        self.parent_id: str | None = facts["parent"]
+        self.facts = facts
+
+    def describe(self) -> Mapping[str, Any]:
+        """The facts."""
+        return self.facts
+
+
+def visited(record: Mapping[str, Any]) -> Event:
+    """The transition that a worker wrote down."""
+    state = State(
+        StateType(record["state"]), record["state_name"], record["message"], timestamp=record["timestamp"]
+    )
+    return Event(VisitedRun(record), record["sequence"], state)

@@ -29,7 +29,7 @@ from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import aggregate, ending
 from penstock.ports import Host
-from penstock.records import FlowRun, Run, TaskRun
+from penstock.records import FlowRun, Run, TaskRun, cancel_all
 from penstock.states import TRANSITIONS, State, StateType
 from penstock.waiting import resting
 
@@ -195,7 +195,7 @@ async def _begin_flow(run: FlowRun, host: Host) -> None:
     flow_runs.isEnabledFor(INFO) and run_logger(run).info("Beginning flow run %r for flow %r", run.name, run.flow.name)
     run.flow.validate(run)
     if run.owns_runner:
-        await host.offload(partial(run.runner.open, run.engine.clock))
+        await host.offload(partial(run.engine.open_runner, run.runner))
 
 
 async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
@@ -252,7 +252,7 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
 
 
 def _failed(run: Run, error: Exception) -> State:
-    if isinstance(error, TimedOut) and getattr(error, "run", None) is run:
+    if isinstance(error, TimedOut) and error.run_id == str(run.id):
         return State(_FAILED, "TimedOut", str(error), error)
     text = f"{run.kind} run encountered an exception: {type(error).__name__}: {error}"
     return State(_FAILED, None, text, error.with_traceback(_users_part(error)))
@@ -311,7 +311,7 @@ async def _settle(run: FlowRun, host: Host, value: Any) -> Any:
     else:
         returned = find_inputs((value,), {})
     if run.flow.on_unfinished != "wait":
-        _let_go(run, [upstream.run for upstream, _ in returned if isinstance(upstream, Future)])
+        _let_go(run, {upstream.run for upstream, _ in returned if isinstance(upstream, Future)})
     await _wait_for_children(run, host)
     if returned:
         known = [upstream for upstream, _ in returned if isinstance(upstream, Future | State)]
@@ -357,14 +357,14 @@ def _unhandled(run: FlowRun, failures: Sequence[Future[Any]]) -> UnhandledFailur
     return error
 
 
-def _let_go(run: FlowRun, kept: Sequence[Run]) -> None:
+def _let_go(run: FlowRun, kept: set[Run]) -> None:
     """Cancel or detach the runs that the flow left unfinished, as its ``on_unfinished`` option says."""
-    for child in [child for child in tuple(run.live) if child not in kept]:
-        if run.flow.on_unfinished == "cancel":
-            child.cancel("cancelled at the end of its flow")
-        else:
-            run.live.discard(child)
-            run.engine.live.add(child)
+    left = {child for child in tuple(run.live) if child not in kept}
+    if run.flow.on_unfinished == "cancel":
+        cancel_all(left, "cancelled at the end of its flow")
+    else:
+        run.live -= left
+        run.engine.live |= left
 
 
 async def _wait_for_children(run: FlowRun, host: Host, timeout: float | None = None) -> None:
@@ -385,8 +385,7 @@ async def _stop_children(run: FlowRun, host: Host) -> float:
     """
     grace = run.engine.grace
     live = tuple(run.live)
-    for child in live:
-        child.cancel(f"cancelled with {run}")
+    cancel_all(live, f"cancelled with {run}")
     try:
         if live:
             await _wait_for_children(run, host, grace)
