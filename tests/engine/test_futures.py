@@ -434,3 +434,39 @@ def test_submit_with_return_state_waits() -> None:
         return [double.submit(1, return_state=True).name, fail.submit(return_state=True).name]  # type: ignore[call-overload, attr-defined]
 
     assert run() == ["Completed", "Failed"]
+
+
+@pytest.mark.parametrize("made", [flow, task])
+def test_a_synchronous_call_in_a_coroutine_is_told_to_await_its_argument(gate: Gate, made: Any) -> None:
+    """It would block the loop until the argument is there."""
+
+    @task
+    def held() -> int:
+        return gate.pass_through(7)  # type: ignore[no-any-return]
+
+    echo = made(lambda value: value)
+
+    @flow
+    async def run() -> Any:
+        future = held.submit()
+        with pytest.raises(WouldBlock, match=r"held.*await"):
+            echo(future)
+        gate.open()
+        await future
+        return echo(future)
+
+    assert asyncio.run(run()) == 7
+
+
+def test_a_sync_subflow_of_a_coroutine_may_wait_for_its_own_children() -> None:
+    @flow
+    def inner() -> str:
+        double.submit(1)
+        double_async.submit(1)
+        return "returned"
+
+    @flow
+    async def outer() -> str:
+        return inner()
+
+    assert asyncio.run(outer()) == "returned"
