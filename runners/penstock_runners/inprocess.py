@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (the worker's name is its thread's)
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ def execute_in_time(call: Call, clock: Clock) -> Outcome:
 def _enter(call: Call) -> Any:
     run: Any = call.run
     current_run.set(run)
+    run.outer_loop = asyncio._get_running_loop()
     work = call.work
     value = work.function(*call.args, **work.constants, **call.kwargs)
     return list(value) if work.is_generator else value
