@@ -35,7 +35,7 @@ RUNNERS = {
 def run_example(runner: str, out: Path) -> str:
     """Run the example as a user does, in a fresh interpreter, and give what it printed."""
     environment = {**os.environ, "PENSTOCK_HOME": str(out.parent / "home")}
-    command = [sys.executable, str(EXAMPLE), "--runner", runner, "--out", str(out)]
+    command = [sys.executable, "-W", "error", str(EXAMPLE), "--runner", runner, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # quiet when nobody watches

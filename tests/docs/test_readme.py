@@ -1,4 +1,4 @@
-"""Every Python block of the README and of the documentation runs as it stands."""
+"""Every Python block of the README and of the documentation runs as it stands, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -40,6 +40,9 @@ class Block(NamedTuple):
         return names
 
 
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
 def blocks_of(file: Path) -> Iterator[Block]:
     """The Python blocks of a Markdown file."""
     text = file.read_text(encoding="utf-8")
@@ -50,7 +53,7 @@ def blocks_of(file: Path) -> Iterator[Block]:
         yield Block(place, file, "\n" * line + found["code"], marks.get("no-run"), marks.get("name"))
 
 
-BLOCKS = [block for file in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) for block in blocks_of(file)]
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
@@ -65,6 +68,12 @@ def test_blocks_that_do_not_run_are_rare_and_say_why() -> None:
     marked = [block for block in BLOCKS if block.no_run is not None]
     assert all(block.no_run for block in marked)
     assert len(marked) <= len(BLOCKS) // 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|mailto:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
 async def test_the_service_of_the_readme_answers(monkeypatch: pytest.MonkeyPatch) -> None:
