@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from penstock.clock import SystemClock
 from penstock.context import current_run
 from penstock.errors import Cancelled, DeadlockError, WouldBlock
+from penstock.steps import catch_up
 
 if TYPE_CHECKING:
     from penstock.futures import Signal
@@ -130,6 +131,7 @@ class _Waiter:
         try:
             while True:
                 check_cancelled(run)
+                catch_up()
                 if signal.done:
                     break
                 if helper is not None and _help(helper, (signal,) if wanted is None else wanted):

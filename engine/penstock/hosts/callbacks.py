@@ -17,10 +17,12 @@ from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
 from penstock.futures import Signal, call_then
+from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome
-from penstock.records import Run, TaskRun
+from penstock.records import Run, TaskRun, visited
 from penstock.run import execute
+from penstock.steps import take
 
 __all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
 
@@ -63,6 +65,7 @@ class CallbacksHost:
             run.call = run.outcome = None
         outcome: Outcome = signal.value
         run.worker = outcome.worker
+        _unpack(run, call, outcome)
         if outcome.crash is not None:
             raise Lost(outcome.crash)
         if outcome.error is not None:
@@ -93,6 +96,15 @@ class CallbacksHost:
 
 
 CALLBACKS = CallbacksHost()
+
+
+def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:
+    """Log what was logged on the worker, and tell the sinks of the runs that ran there inside this one."""
+    for line in outcome.logs:
+        relay(call, line)
+    if run.engine.sinks:
+        for record in outcome.children:
+            run.engine.emit(visited(record))
 
 
 class _Stand:
@@ -180,6 +192,9 @@ class _Stepper:
         if self._run.cancel_reason is not None:
             self.interrupt()
 
+    def go_on(self) -> None:
+        self.step(self.send, None)
+
     def interrupt(self) -> None:
         """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""
         # Without permission a step is just being taken; it looks at the run's cancel_reason before it stands again.
@@ -207,7 +222,7 @@ class _Place(list[None]):
 
     def __call__(self, _: Signal) -> None:
         if self.leave():
-            self._stepper.step(self._stepper.send, None)
+            take(self._stepper.go_on)
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
