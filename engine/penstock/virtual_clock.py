@@ -14,9 +14,9 @@ import heapq
 import itertools
 import threading  # noqa: TID251 (the thread that jumps)
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from penstock.clock import serve_timers_here
+from penstock.context import current_run
 from penstock.engine import engines_on
 from penstock.records import FlowRun, Run
 from penstock.waiting import stopped_loops
@@ -65,7 +65,7 @@ class VirtualClock:
         """Run ``callback`` when ``delay`` seconds of virtual time have passed."""
         loop = asyncio._get_running_loop()
         with self._changed:
-            timer = _Timer(self, self._now + max(0.0, delay), next(self._order), callback, loop)
+            timer = _Timer(self, self._now + max(0.0, delay), next(self._order), callback, loop, current_run.get())
             heapq.heappush(self._heap, timer)
             if self._autojump and self._jumper is None:
                 self._jumper = threading.Thread(target=self._jump, name="penstock-virtual-clock", daemon=True)
@@ -106,7 +106,7 @@ class VirtualClock:
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._heap) >= count, timeout):
                 raise TimeoutError(f"{len(self._heap)} timer(s) set after {timeout} seconds, expected {count}.")
-            return [timer.due - self._now for timer in sorted(self._heap)]
+            return [timer.due - self._now for timer in self.timers()]
 
     def _next(self, until: float) -> _Timer | None:
         """Take the next timer that is due until then, and let it be that time."""
@@ -116,6 +116,11 @@ class VirtualClock:
             timer = heapq.heappop(self._heap)
             self._now = max(self._now, timer.due)
             return timer
+
+    def timers(self) -> list[_Timer]:
+        """The timers that are still to come."""
+        with self._changed:
+            return sorted(self._heap)
 
     def forget(self, timer: _Timer) -> None:
         """Take a timer off, if it is still to come."""
@@ -145,7 +150,7 @@ class VirtualClock:
         first = _look(self)
         if first is None:
             return False
-        _let_turn({timer.loop for timer in tuple(self._heap)})
+        _let_turn({timer.loop for timer in self.timers()})
         with self._changed:
             return _look(self) == first and bool(self._heap) and self._heap[0] is soonest
 
@@ -153,16 +158,23 @@ class VirtualClock:
 class _Timer:
     """Something that will happen later."""
 
-    __slots__ = ("_callback", "_clock", "_order", "due", "loop")
+    __slots__ = ("_callback", "_clock", "_order", "due", "loop", "run")
 
     def __init__(
-        self, clock: VirtualClock, due: float, order: int, callback: Callable[[], None], loop: Any
+        self,
+        clock: VirtualClock,
+        due: float,
+        order: int,
+        callback: Callable[[], None],
+        loop: asyncio.AbstractEventLoop | None,
+        run: Run | None,
     ) -> None:
         self._clock = clock
         self.due = due
         self._order = order
         self._callback: Callable[[], None] | None = callback
         self.loop = loop
+        self.run = run
 
     def __lt__(self, other: _Timer) -> bool:
         return (self.due, self._order) < (other.due, other._order)
@@ -181,6 +193,8 @@ def _look(clock: VirtualClock) -> _Picture | None:
     """What every live run rests on; None if one of them does not rest."""
     picture: _Picture = []
     runs: list[Run] = [run for engine in engines_on(clock) for run in tuple(engine.live)]
+    # A task that was called outside of any flow is listed nowhere; one with a deadline is known by its timer.
+    runs.extend(timer.run for timer in clock.timers() if timer.run is not None and not timer.run.is_final)
     for run in runs:
         signals = run.rests_on
         if run.is_final or not signals or any(signal.done for signal in signals):
