@@ -11,6 +11,7 @@ import sys
 import time  # noqa: TID251 (deadlines are measured on the worker's own clock, the system's)
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeAlias
 
 from penstock.ports import Call, Outcome, Report
 from penstock_runners.channel import NonBlockingChannel
@@ -18,7 +19,7 @@ from penstock_runners.process_worker import Order, Setup
 from penstock_runners.slot import Slot, new_file
 from penstock_runners.wire import Batch, PackedWork, Shelf
 
-__all__ = ("Member", "Shipment", "stop")
+__all__ = ("Member", "Shipment", "Verdict", "stop")
 
 # A function that is async stops itself on time; it is killed only if it does not get that far.
 _ASYNC_GRACE = 0.5
@@ -54,6 +55,10 @@ class Shipment:
         return Shipment(self.work, batch, [self.calls.pop(index) for index in indexes], self.report, self.live)
 
 
+Verdict: TypeAlias = Callable[[Shipment, Call], Outcome]
+"""Makes the outcome of a call that no worker will make one for."""
+
+
 class Member:
     """A worker process of the pool.
 
@@ -83,7 +88,7 @@ class Member:
         self.name = f"pid {self.process.pid} on {socket.gethostname()}"
         self.ready = False
         self.shipment: Shipment | None = None
-        self.verdict: Callable[[Shipment], Outcome] | None = None
+        self.verdict: Verdict | None = None
         self.failure: BaseException | None = None
         self.stopped: float | None = None
         self.due = float("inf")
@@ -134,7 +139,7 @@ class Member:
         self.due = entered + limit
         return now >= self.due
 
-    def kill(self, verdict: Callable[[Shipment], Outcome] | None = None) -> None:
+    def kill(self, verdict: Verdict | None = None) -> None:
         """End it and whatever it started; the driver's receiving thread then finds it dead."""
         self.verdict = self.verdict or verdict
         # The process is the leader of its group, and stays in it until `bury` reaps it: this can meet no stranger.

@@ -17,13 +17,14 @@ import threading  # noqa: TID251 (the pump, and the lock that it shares with tho
 import time  # noqa: TID251 (leases and deadlines of real processes are real time)
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from penstock.errors import Cancelled, CrashedRun, RunnerClosed, RunnerError, SerializationError, TimedOut
 from penstock.ports import Call, LogLine, Outcome, Report
 from penstock_runners import exits, wire
 from penstock_runners.failures import unpack_error
-from penstock_runners.members import Member, Shipment, stop
+from penstock_runners.members import Member, Shipment, Verdict, stop
 from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
 from penstock_runners.slot import LARGEST
 
@@ -32,7 +33,7 @@ __all__ = ("Pool",)
 _log = logging.getLogger("penstock.runners")
 
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
-_STARTS = 3  # workers that may fail to start, one after the other, while others work
+_STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
 _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
 
 
@@ -175,13 +176,13 @@ class Pool:
         for index, call in shipment.calls.items():
             self._where[call] = (shipment, index)
 
-    def _take_out(self, shipment: Shipment, indexes: Iterable[int], make: Callable[[Shipment], Outcome]) -> list[_News]:
+    def _take_out(self, shipment: Shipment, indexes: Iterable[int], make: Verdict) -> list[_News]:
         """Make it the caller's duty to report these calls."""
         news: list[_News] = []
         for index in indexes:
             call = shipment.calls.pop(index)
             del self._where[call]
-            news.append(_News(call, shipment.report, lambda: make(shipment)))
+            news.append(_News(call, shipment.report, partial(make, shipment, call)))
         return news
 
     def _dispatch(self) -> bool:
@@ -234,10 +235,10 @@ class Pool:
     def _pause(self) -> float | None:
         """Seconds until something has to be looked at although nothing has happened; None if nothing is going on."""
         with self._lock:
-            if not self._members:
-                return None
-            due = min(member.due for member in self._members)
-            return max(0.0, min(due, self._next_look) - time.monotonic())
+            if not self._members and self._queue and not self._closing:
+                return 0.0
+            busy = [member.due for member in self._members if member.shipment is not None]
+            return max(0.0, min(*busy, self._next_look) - time.monotonic()) if busy else None
 
     def _write(self) -> None:
         for member in self._members:
@@ -272,12 +273,14 @@ class Pool:
             self._lock.notify_all()
         self._tell(news)
 
-    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...]) -> list[_News]:
+    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...], is_last: bool) -> list[_News]:
         shipment = member.shipment
+        if is_last:
+            member.done()
         if shipment is None or index not in shipment.calls:
             return []
         outcome = wire.PackedOutcome(*packed)
-        return self._take_out(shipment, [index], lambda _: wire.unpack_outcome(outcome, shipment.task.name))
+        return self._take_out(shipment, [index], lambda shipment, _: wire.unpack_outcome(outcome, shipment.task.name))
 
     def _line(self, member: Member, index: int, line: LogLine) -> list[_News]:
         shipment, on_line = member.shipment, self._on_line
@@ -304,13 +307,13 @@ class Pool:
         with self._lock:
             starting = sum(not member.ready for member in self._members)
             wanted = min(len(self._queue) - starting, self._capacity - len(self._members))
-            if self._failed_starts >= _STARTS or self._closing:
+            if self._closing or (self._failed_starts >= _STARTS and self._members):
                 return
         for _ in range(wanted):
             try:
                 member = Member(self._setup)
             except OSError as error:
-                self._not_started(error)
+                self._not_started(error, is_final=False)
                 return
             with self._lock:
                 self._members.append(member)
@@ -345,14 +348,14 @@ class Pool:
             self._lock.notify_all()
         self._tell(news)
         if not member.ready:
-            self._not_started(member.failure or _exit(member, code))
+            self._not_started(member.failure or _exit(member, code), is_final=member.failure is not None)
 
     def _settle(self, member: Member, position: int, code: int, oom: bool) -> list[_News]:
         shipment, member.shipment = member.shipment, None
         if shipment is None:
             return []
 
-        def lost(shipment: Shipment) -> Outcome:
+        def lost(shipment: Shipment, _: Call) -> Outcome:
             return Outcome(crash=exits.crash(shipment.task.name, member.name, code, oom), worker=member.name)
 
         entered = [index for index in shipment.calls if index <= position]
@@ -366,11 +369,11 @@ class Pool:
             self._dispatch()
         return news
 
-    def _not_started(self, error: BaseException) -> None:
-        """Give up on the queue if there is no worker and starting one fails."""
+    def _not_started(self, error: BaseException, is_final: bool) -> None:
+        """Give up on the queue if there is no worker and starting one fails, for a known reason or again and again."""
         with self._lock:
             self._failed_starts += 1
-            if self._members:
+            if self._members or (self._failed_starts < _STARTS and not is_final):
                 return
             self._failed_starts = 0
             news: list[_News] = []
@@ -379,7 +382,7 @@ class Pool:
             self._queue.clear()
         self._tell(news)
 
-    def _frozen(self, shipment: Shipment) -> Outcome:
+    def _frozen(self, shipment: Shipment, _: Call) -> Outcome:
         member = shipment.member
         name = "its worker" if member is None else member.name
         text = f"{name} was stopped by a signal for more than the lease of {self._lease:g} s, and was killed"
@@ -408,22 +411,24 @@ def _copy(refusal: SerializationError) -> SerializationError:
     return copy
 
 
-def _cancelled(shipment: Shipment) -> Outcome:
+def _cancelled(shipment: Shipment, _: Call) -> Outcome:
     return Outcome(error=Cancelled(f"task {shipment.task.name!r} was cancelled"))
 
 
-def _timed_out(shipment: Shipment) -> Outcome:
+def _timed_out(shipment: Shipment, call: Call) -> Outcome:
     worker = "" if shipment.member is None else shipment.member.name
     text = f"task {shipment.task.name!r} exceeded its timeout of {shipment.task.timeout:g} s"
-    return Outcome(error=TimedOut(f"{text}; its worker ({worker}) was killed"), worker=worker)
+    error = TimedOut(f"{text}; its worker ({worker}) was killed")
+    error.run_id = str(call.run.id)
+    return Outcome(error=error, worker=worker)
 
 
 def _exit(member: Member, code: int) -> RunnerError:
     return RunnerError(f"the worker ({member.name}) ended with code {code} before it was ready; its output says why")
 
 
-def _never_started(error: BaseException) -> Callable[[Shipment], Outcome]:
-    def make(shipment: Shipment) -> Outcome:
+def _never_started(error: BaseException) -> Verdict:
+    def make(shipment: Shipment, _: Call) -> Outcome:
         crash = CrashedRun(
             f"task {shipment.task.name!r} crashed: no worker process could be started: {type(error).__name__}: {error}",
             "start_failed",
@@ -435,8 +440,8 @@ def _never_started(error: BaseException) -> Callable[[Shipment], Outcome]:
     return make
 
 
-def _broken(error: BaseException) -> Callable[[Shipment], Outcome]:
-    def make(shipment: Shipment) -> Outcome:
+def _broken(error: BaseException) -> Verdict:
+    def make(shipment: Shipment, _: Call) -> Outcome:
         crash = CrashedRun(f"task {shipment.task.name!r} crashed: the runner itself failed: {error!r}", "runner")
         crash.__cause__ = error
         return Outcome(crash=crash)

@@ -22,16 +22,19 @@ __all__ = ("FakeRun", "Reports", "entries", "make_calls")
 
 
 class FakeRun:
-    """A run that nobody tracks."""
+    """A run that nobody tracks, and that is a scope of its own which nobody cancels."""
+
+    cancel_reason = None
 
     def __init__(self, name: str) -> None:
         self.id = uuid.uuid4()
         self.name = name
         self.tags: frozenset[str] = frozenset()
+        self.scope = self
 
     def describe(self) -> dict[str, Any]:
-        """Its id and name."""
-        return {"id": str(self.id), "name": self.name}
+        """The facts that a worker needs to stand in for a run."""
+        return {"id": str(self.id), "name": self.name, "tags": [], "attempt": 1, "flow_run": None}
 
 
 def make_calls(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], **options: Any) -> list[Call]:
@@ -113,6 +116,10 @@ def add(left: Any, right: Any = 0) -> Any:
 def note_and_return(file: Path, value: Any) -> Any:
     note(file, value)
     return value
+
+
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def count_to(limit: int) -> Any:

@@ -20,7 +20,8 @@ from penstock_runners.wire import Batch, PackedOutcome, PackedWork
 
 __all__ = ("DONE", "FAILED", "LINE", "OUTCOME", "READY", "Order", "Setup", "main")
 
-# What the worker says, as the first item of a tuple.
+# What the worker says, as the first item of a tuple. The last outcome of an order says as well that it is done: a
+# report that submits the next call finds the worker idle.
 READY, FAILED, LINE, OUTCOME, DONE = range(5)
 
 _WATCH = 0.5  # seconds between two looks at who the parent is
@@ -85,9 +86,13 @@ def _obey(order: Order, channel: BlockingChannel, slot: Slot, sending: threading
             os._exit(0)  # a call that ran out of time still blocks the loop: only a new process is rid of it
         return slot.enter(order.number, index)
 
+    last, said = len(order.batch.items) - 1, False
+
     def emit(index: int, packed: PackedOutcome) -> None:
+        nonlocal said
+        said = index == last
         with sending:
-            channel.send((OUTCOME, index, tuple(packed)))
+            channel.send((OUTCOME, index, tuple(packed), said))
 
     def send(index: int, line: LogLine) -> None:
         with sending:
@@ -96,8 +101,9 @@ def _obey(order: Order, channel: BlockingChannel, slot: Slot, sending: threading
     site = worker.Site(stops_calls=True, entering=entering)
     live: Callable[[int, LogLine], None] | None = send if order.live else None
     worker.run_batch(order.batch, order.work, emit, site, live)
-    with sending:
-        channel.send((DONE, order.number))
+    if not said:  # the last call was left out
+        with sending:
+            channel.send((DONE,))
 
 
 def _die_with_parent(sock: socket.socket, parent: int, leaving: threading.Event) -> None:
