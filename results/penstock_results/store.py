@@ -327,16 +327,9 @@ class ResultStore:
         sink = self.blobs.create(blob_name(head.key))
         try:
             compression = None if self._compression is None else codec(self._compression)
-            writer = ContainerWriter(sink, head, codec=compression, key=self._signing_key)
-            try:
-                serializer.dump(value, writer)
-            except (OSError, PenstockError):
-                raise
-            except Exception as error:
-                raise SerializationError(
-                    f"the serializer {head.serializer!r} cannot store the result {head.key!r}, a {head.type}: {error}"
-                ) from error
-            written = writer.finish()
+            with ContainerWriter(sink, head, codec=compression, key=self._signing_key) as writer:
+                _dump(value, serializer, writer, head)
+                written = writer.finish()
             sink.commit()
         except BaseException:
             sink.abort()
@@ -375,6 +368,17 @@ class ResultStore:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _clock=SystemClock())
+
+
+def _dump(value: Any, serializer: Serializer, writer: ContainerWriter, head: Head) -> None:
+    try:
+        serializer.dump(value, writer)
+    except (OSError, PenstockError):
+        raise
+    except Exception as error:
+        raise SerializationError(
+            f"the serializer {head.serializer!r} cannot store the result {head.key!r}, a {head.type}: {error}"
+        ) from error
 
 
 def _moment(expires: datetime | timedelta | None, now: float) -> float | None:
