@@ -75,10 +75,8 @@ class FaultyRunner:
         for call in calls:
             way_home: Report | None = report
             for fault in self._plan.faults_of_next():
-                way_home = fault(self, call, way_home)
-                if way_home is None:
-                    break
-            else:
+                way_home = fault(self, call, way_home) if way_home is not None else None
+            if way_home is not None:
                 self._runner.submit((call,), way_home)
 
     def open(self, clock: Clock) -> None:
@@ -115,7 +113,10 @@ def _refuse(runner: FaultyRunner, call: Call, report: Report) -> None:
 
 
 def _delay(seconds: float, runner: FaultyRunner, call: Call, report: Report) -> Report:
-    return lambda done, outcome: runner.clock.call_later(seconds, partial(report, done, outcome)) and None
+    def later(done: Call, outcome: Outcome) -> None:
+        runner.clock.call_later(seconds, partial(report, done, outcome))
+
+    return later
 
 
 def _repeat(runner: FaultyRunner, call: Call, report: Report) -> Report:
