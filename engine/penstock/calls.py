@@ -32,11 +32,16 @@ __all__ = ("call_flow", "call_task", "gathering", "start_flow", "submit_task")
 
 
 def make_task_run(
-    task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Iterable[Any] | None
+    task: Task[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    wait_for: Iterable[Any] | None,
+    shared: Work | None = None,
 ) -> TaskRun:
     """The record of a new task run, its inputs found; nothing has started."""
     parent = current_run.get()
-    task.signature.check(args, kwargs)
+    if shared is None:  # else the map has checked the whole call, of which these are only the mapped arguments
+        task.signature.check(args, kwargs)
     run = TaskRun(task, args, kwargs, parent, parent.engine if parent is not None else engine_in_use())
     tags = current_tags.get()
     if tags or task.tags:
@@ -171,7 +176,7 @@ def submit_task(
     shared: Work | None = None,
 ) -> Future[Any]:
     """Start a task run elsewhere, and return its handle."""
-    run = make_task_run(task, args, kwargs, wait_for)
+    run = make_task_run(task, args, kwargs, wait_for, shared)
     parent = run.parent
     if parent is not None:
         check_cancelled(parent)

@@ -23,7 +23,7 @@ from penstock.errors import ConfigurationError
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
-from penstock.logging import engine_logger
+from penstock.logging import engine_logger, relay
 from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink
 from penstock.records import Run, TaskRun
 from penstock.settings import settings, truth
@@ -114,9 +114,14 @@ class Engine:
                     runner = self._runner or default_runner()
                     self._owns_runner = not runner.is_open
                     if self._owns_runner:
-                        runner.open(self.clock)
+                        self.open_runner(runner)
                     self._opened = runner
         return self._opened
+
+    def open_runner(self, runner: Runner) -> None:
+        """Open a runner on this engine's clock, its workers' log lines going where ours go; may block."""
+        runner.on_line = relay
+        runner.open(self.clock)
 
     def emit(self, event: Event) -> None:
         """Put a transition on its way to the sinks."""

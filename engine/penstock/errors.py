@@ -152,7 +152,13 @@ class UnhandledFailures(FailedRun):
 
 
 class TimedOut(RunError, TimeoutError):
-    """A run exceeded its timeout."""
+    """A run exceeded its timeout.
+
+    Attributes:
+        run_id: The id of that run, as text.
+    """
+
+    run_id: str | None = None
 
 
 class CrashedRun(RunError):

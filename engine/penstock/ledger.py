@@ -57,7 +57,7 @@ def mark_ended(key: object) -> None:
 def timed_out(run: Any, seconds: float) -> TimedOut:
     """The error of a run that did not end in time."""
     error = TimedOut(f"{run} exceeded its timeout of {seconds} second(s).")
-    error.run = run  # type: ignore[attr-defined]
+    error.run_id = str(run.id)
     return error
 
 

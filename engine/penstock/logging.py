@@ -20,9 +20,10 @@ from penstock.context import current_run
 from penstock.errors import MissingContextError
 
 if TYPE_CHECKING:
+    from penstock.ports import Call, LogLine
     from penstock.records import Run
 
-__all__ = ("capture_prints", "engine_logger", "get_run_logger", "run_logger", "show_logs")
+__all__ = ("capture_prints", "engine_logger", "get_run_logger", "relay", "run_logger", "show_logs")
 
 _root = logging.getLogger("penstock")
 engine_logger = logging.getLogger("penstock.engine")
@@ -109,3 +110,14 @@ def capture_prints() -> None:
 
     print.__doc__ = original.__doc__
     builtins.print = print
+
+
+def relay(call: Call, line: LogLine) -> None:
+    """Log here what was logged on a worker."""
+    logger = logging.getLogger(line.logger)
+    if logger.isEnabledFor(line.level):
+        extra = dict(line.extra)
+        record = logger.makeRecord(line.logger, line.level, "(worker)", 0, line.message, (), None, extra=extra)
+        record.created = line.created
+        record.msecs = line.created % 1 * 1000
+        logger.handle(record)

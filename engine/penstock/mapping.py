@@ -94,6 +94,7 @@ class _Arguments:
                 f"{task}.map(...) got nothing to map over. Give at least one list or other iterable; strings count "
                 "as single values."
             )
+        task.signature.check(args, kwargs)
         self.shared: Work | None = None
         run = current_run.get()
         if run is not None and run.flow_run is not None and run.flow_run.runner.remote:

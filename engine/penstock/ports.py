@@ -157,6 +157,8 @@ class Reference:
 class Runner(Protocol):
     """Where attempts execute. `penstock_runners.base.TaskRunner` states the rules and is what runners derive from."""
 
+    on_line: Callable[[Call, LogLine], None] | None
+
     @property
     def remote(self) -> bool: ...
     @property

@@ -284,7 +284,9 @@ class TaskRun(Run):
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """The arguments by parameter name, defaults included; empty after the run has ended."""
-        return self.definition.signature.bind(self.args, self.kwargs) if not self.is_final else {}
+        if self.is_final:
+            return {}
+        return self.definition.signature.bind(self.args, {**self.kwargs, **self.work.constants})
 
     def takes_reference(self, reference: Reference) -> bool:
         """Whether the run's runner lets its workers load the reference."""

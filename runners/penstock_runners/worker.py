@@ -12,7 +12,7 @@ import os
 import socket
 import threading  # noqa: TID251 (the threads of functions with a timeout)
 import time  # noqa: TID251 (a worker has the system's time and no other)
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,7 +128,10 @@ def execute(
 def _execute(attempt: Attempt, lines: capture.Lines, stops_calls: bool) -> Outcome:
     value, error = None, None
     variables.restore(attempt.variables)
-    leave = visits.enter(attempt.work, attempt.args, attempt.kwargs, attempt.facts, attempt.attempt)
+    try:
+        leave = visits.enter(attempt.work, attempt.args, attempt.kwargs, attempt.facts, attempt.attempt)
+    except Exception as broken:
+        return _not_loaded("the facts of its run", broken)
     capture.begin(lines, attempt.work.log_prints)
     started = time.time()
     try:

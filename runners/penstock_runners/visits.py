@@ -1,0 +1,107 @@
+"""A driver's run, on a worker: what its function finds when it asks who it is.
+
+The state machine of the run stays with the driver. Here stands a record with the same id and name, so that
+`penstock.runtime`, `get_run_logger` and ``print`` work, and so that a task that the function calls has a parent. Such
+a child runs here, inline, by the engine's own code; its transitions go home with the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from penstock.context import current_run
+from penstock.engine import Engine
+from penstock.flows import Flow
+from penstock.ports import Event, Work
+from penstock.records import FlowRun, TaskRun
+from penstock.tasks import Task
+from penstock_runners.sequential import SequentialTaskRunner
+
+__all__ = ("enter",)
+
+
+class _VisitEngine(Engine):
+    """The engine of everything that happens inside one call: it writes down what it would tell sinks."""
+
+    def __init__(self) -> None:
+        super().__init__(_sequential())
+        self.sinks = (self,)
+        self.records: list[Mapping[str, Any]] = []
+
+    def emit(self, event: Event) -> None:
+        self.records.append(_record(event))
+
+
+def _record(event: Event) -> Mapping[str, Any]:
+    run, state = event.run, event.state
+    parent = run.parent
+    return {
+        **run.describe(),
+        "kind": run.kind,
+        "parent": str(parent.id) if parent is not None else None,
+        "sequence": event.sequence,
+        "state": state.type.value,
+        "state_name": state.name,
+        "message": state.message,
+        "timestamp": state.timestamp,
+    }
+
+
+@lru_cache(maxsize=1)
+def _sequential() -> SequentialTaskRunner:
+    runner = SequentialTaskRunner()
+    runner.__enter__()
+    return runner
+
+
+def enter(
+    work: Work, args: tuple[Any, ...], kwargs: Mapping[str, Any], facts: Mapping[str, Any], attempt: int
+) -> Callable[[], Sequence[Mapping[str, Any]]]:
+    """Make a driver's run the current one, in the current context.
+
+    Args:
+        work: The function and what it shares with its siblings.
+        args: The call's positional arguments.
+        kwargs: The call's keyword arguments.
+        facts: What `TaskRun.describe` said on the driver.
+        attempt: Which attempt this is.
+
+    Returns:
+        What gives the transitions of the runs that ran inside it, when it has ended.
+    """
+    engine = _VisitEngine()
+    run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
+    _be(run, facts)
+    run.attempt = attempt
+    if facts.get("flow_run") is not None:
+        run.flow_run = flow_run = FlowRun(_flow(facts["flow_run"]["flow"]), (), {}, None, engine)
+        _be(flow_run, facts["flow_run"])
+    current_run.set(run)
+    return lambda: engine.records
+
+
+def _be(run: TaskRun | FlowRun, facts: Mapping[str, Any]) -> None:
+    run.key = UUID(facts["id"]).int
+    run.__dict__["name"] = facts["name"]
+    run.tags = frozenset(facts["tags"])
+    run.attempt = facts["attempt"]
+    run.is_async = run.definition.is_async
+
+
+@lru_cache(maxsize=256)
+def _task(work: Work) -> Task[..., Any]:
+    return Task(work.function, name=work.name, log_prints=work.log_prints)
+
+
+@lru_cache(maxsize=256)
+def _flow(name: str) -> Flow[..., Any]:
+    return Flow(_elsewhere, name=name)
+
+
+def _elsewhere() -> None:
+    """The function of a flow that runs on the driver."""
+
+
