@@ -33,7 +33,7 @@ class Holder(Protocol):
     """Whoever can fetch kept values: an open runner's session with its cluster."""
 
     def hold(self, key: str) -> Any:
-        """Keep the value from being dropped for as long as the returned object lives."""
+        """Keep the value from being dropped for as long as the returned object lives; asked once for each value."""
         ...
 
     def fetch(self, key: str, handle: Any) -> Pickled:
@@ -50,6 +50,7 @@ def weight(pickled: Pickled) -> int:
 
 _used: ContextVar[dict[str, ClusterReference] | None] = ContextVar("_used", default=None)
 _provided: ContextVar[Mapping[str, Pickled] | None] = ContextVar("_provided", default=None)
+_known: WeakValueDictionary[str, ClusterReference] = WeakValueDictionary()
 _holders: WeakValueDictionary[str, Holder] = WeakValueDictionary()
 
 
@@ -69,7 +70,7 @@ class ClusterReference(Reference):
     def __init__(self, session: str, key: str, size: int) -> None:
         self.session = session
         self.key = key
-        self.size: int = size
+        self.size = size
         holder = _holders.get(session)
         self._handle: Any = None if holder is None else holder.hold(key)
 
@@ -106,7 +107,10 @@ def _arrive(session: str, key: str, size: int) -> Any:
     values = _provided.get()
     if values is not None and key in values:
         return pickling.loads(values[key])
-    return ClusterReference(session, key, size)
+    known = _known.get(key)
+    if known is None:
+        known = _known[key] = ClusterReference(session, key, size)
+    return known
 
 
 def held_by(holder: Holder, session: str) -> None:

@@ -74,12 +74,13 @@ class Shipment:
         lock: Held while the submission is packed and sent, and by whoever wants to know whether it has been.
         sent: Whether it was handed to the cluster.
         handle: The cluster's own handle, once it is sent.
+        cancelled: Whether the cluster was asked to cancel all of it.
         lives: How many more times what no worker has entered may be sent again.
         report: Where the outcomes go.
         waiting: The calls that have not been reported, by their place in the batch.
     """
 
-    __slots__ = ("handle", "lives", "lock", "name", "number", "report", "sent", "waiting")
+    __slots__ = ("cancelled", "handle", "lives", "lock", "name", "number", "report", "sent", "waiting")
 
     def __init__(self, number: int, calls: Sequence[Call], report: Report, lives: int) -> None:
         self.number = number
@@ -87,6 +88,7 @@ class Shipment:
         self.lock = threading.Lock()
         self.sent = False
         self.handle: Any = None
+        self.cancelled = False
         self.lives = lives
         self.report = report
         self.waiting = dict(enumerate(calls))
@@ -136,11 +138,16 @@ class Manifest:
         if call is not None:
             self._report(shipment, call, outcome)
 
+    def gone(self, shipment: Shipment, timeout: float) -> bool:
+        """Wait until all of a submission is reported, at most that many seconds; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not shipment.waiting, timeout)
+
     def _report(self, shipment: Shipment, call: Call, outcome: Outcome) -> None:
         shipment.report(call, outcome)
         with self._changed:
             self._places.pop(call, None)
-            if not self._places:
+            if not shipment.waiting or not self._places:
                 self._changed.notify_all()
 
     def take_back(self, call: Call) -> bool | None:

@@ -11,7 +11,6 @@ from penstock_runners.base import TaskRunner
 from penstock_runners.dask import DaskTaskRunner
 from penstock_runners.testing import RunnerTests
 
-
 pytestmark = pytest.mark.leaks("the shared cluster outlives a test, and Dask replaces the workers that tests kill")
 
 

@@ -1,0 +1,193 @@
+"""Which Ray a runner talks to, and what of it is the runner's own.
+
+A session that this process already has is used and left as it was. One that we start listens on the loopback
+interface, opens no dashboard, asks every client for a token that it shares with nobody, writes into a folder of its
+own, prints nothing, and is gone with this process.
+
+Everything here is called on a thread that lives as long as the session. Ray asks the kernel to kill its processes with
+their parent, and for Linux the parent is the *thread* that started them: `ray.init` on a thread that ends is over soon.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.errors import ConfigurationError, RunnerError
+from penstock_runners import extras
+from penstock_runners.ray_watchdog import Watchdog, descendants
+
+__all__ = ("Connection", "RaySettings", "connect")
+
+_LOCAL = ("local", None)
+
+# Bytes; Ray would take a third of the machine's memory.
+_OBJECT_STORE = 512 * 1024 * 1024
+
+# Read by Ray when it is imported, some also when it starts: no copy of the project for `uv run`, no statistics for
+# Ray's makers, no GPUs hidden from tasks that ask for none, and addresses on the loopback interface.
+_QUIET = {
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+# One for the life of the process: Ray reads it once.
+_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+# What Ray leaves in this process's environment.
+_LEAKED = ("PYTHONBREAKPOINT", "RAY_CLIENT_MODE")
+
+_imported_by_us = False
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """Where Ray is, or how to start it."""
+
+    address: str | None = None
+    init_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if "address" in self.init_kwargs:
+            raise ConfigurationError("RayTaskRunner takes the address as address=..., not inside init_kwargs")
+
+    @property
+    def starts_ray(self) -> bool:
+        """Whether a Ray of our own is started, unless this process has a session already."""
+        return self.address == "local" or (self.address is None and not os.environ.get("RAY_ADDRESS"))
+
+
+@dataclass(slots=True)
+class Connection:
+    """A session with Ray.
+
+    Attributes:
+        ray: The module.
+        local: Whether all its workers run on this machine.
+        cpus: How many calls it runs at the same time.
+        stack: What to let go of.
+    """
+
+    ray: Any
+    local: bool
+    cpus: int
+    stack: ExitStack
+
+    def close(self) -> None:
+        """Leave Ray, and stop it if it is ours."""
+        self.stack.close()
+
+
+def connect(settings: RaySettings) -> Connection:
+    """Use the session that there is, or begin one; blocks until Ray answers.
+
+    Raises:
+        MissingExtra: If Ray is not installed.
+        RunnerError: If Ray cannot be started or reached.
+    """
+    there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    with ExitStack() as stack:
+        if there:
+            ray = extras.ray()
+        elif settings.starts_ray:
+            ray = stack.enter_context(_started(settings))
+        else:
+            ray = stack.enter_context(_joined(settings))
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        return Connection(ray, _is_local(ray), max(1, cpus), stack.pop_all())
+
+
+def _is_local(ray: Any) -> bool:
+    here = socket.gethostname()
+    return all(node["NodeManagerHostname"] == here for node in ray.nodes() if node["Alive"])
+
+
+@contextmanager
+def _started(settings: RaySettings) -> Generator[Any, None, None]:
+    folder = tempfile.mkdtemp(prefix="psr-")  # short, because the path of a socket has room for a hundred characters
+    watchdog = Watchdog(folder)
+    kwargs = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False, "_temp_dir": folder}
+    try:
+        with _environment():
+            ray = extras.ray()
+            before = {pid for pid, _ in descendants(os.getpid())}
+            _init(
+                ray, {**kwargs, **settings.init_kwargs}, "start Ray", "See the log files below Ray's temporary folder."
+            )
+        watchdog.watch((pid, start) for pid, start in descendants(os.getpid()) if pid not in before)
+        with _logging_less():
+            try:
+                yield ray
+            finally:
+                ray.shutdown()
+    finally:
+        watchdog.release()
+
+
+@contextmanager
+def _joined(settings: RaySettings) -> Generator[Any, None, None]:
+    ray = extras.ray()
+    address = settings.address or os.environ["RAY_ADDRESS"]
+    advice = "Check the address, that the cluster runs, and that it runs this version of Ray and of Python."
+    _init(ray, {"address": address, **settings.init_kwargs}, f"reach Ray at {address}", advice)
+    with _logging_less():
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _init(ray: Any, kwargs: Mapping[str, Any], what: str, advice: str) -> None:
+    quiet = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+    try:
+        with _logging_less():
+            ray.init(**{**quiet, **kwargs})
+    except Exception as error:
+        raise RunnerError(f"RayTaskRunner could not {what}: {type(error).__name__}: {error}. {advice}") from error
+
+
+@contextmanager
+def _environment() -> Generator[None, None, None]:
+    """Set what Ray reads, unless the user has, and take it back, with what Ray left, when Ray has read it.
+
+    The token must be there when Ray is imported. If somebody else has imported it, Ray is started without, as it was
+    going to be; the loopback interface needs the early setting too.
+    """
+    global _imported_by_us
+    _imported_by_us = _imported_by_us or "ray" not in sys.modules
+    wanted = {**_QUIET, **(_TOKEN if _imported_by_us else {"RAY_AUTH_MODE": "disabled"})}
+    if "RAY_AUTH_MODE" in os.environ:
+        wanted = _QUIET
+    before = {name: os.environ.get(name) for name in (*wanted, *_LEAKED)}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = old
+
+
+@contextmanager
+def _logging_less() -> Generator[None, None, None]:
+    """Silence what Ray's Python side says below ERROR: a lost worker is reported by the runs that it takes along."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
