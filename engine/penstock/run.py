@@ -7,31 +7,27 @@ raises an `Exception`: how a run ended is its state, and whoever started it make
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from inspect import isawaitable
 from typing import Any, cast
 
-from penstock.annotations import Quote
 from penstock.errors import (
     Cancelled,
     CancelledRun,
     CrashedRun,
-    FailedRun,
     Lost,
     TimedOut,
-    UnhandledFailures,
-    UpstreamFailed,
 )
 from penstock.futures import Future, Signal
-from penstock.inputs import Input, find_inputs, replace_inputs
 from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
-from penstock.policies import aggregate, ending
+from penstock.policies import ending
 from penstock.ports import Host
-from penstock.records import FlowRun, Run, TaskRun, cancel_all
+from penstock.records import FlowRun, Run, TaskRun
+from penstock.settling import settle, stop_children
 from penstock.states import TRANSITIONS, State, StateType
-from penstock.waiting import resting
+from penstock.upstreams import Skip, receive_inputs
+from penstock.waiting import wait_for
 
 __all__ = ("execute", "value_of")
 
@@ -58,9 +54,9 @@ async def execute(run: Run, host: Host) -> None:
         if run.scope.cancel_reason is not None or (run.parent and run.parent.scope.cancel_reason is not None):
             raise host.cancellations[0](f"{run} was cancelled before it began")
         if run.after is not None:
-            await _wait(run, host, run.after)
+            await wait_for(run, host, run.after)
         if run.inputs:
-            await _receive_inputs(run, host)
+            await receive_inputs(run, host)
         if isinstance(run, FlowRun):
             await _begin_flow(run, host)
         persists = run.definition.persists
@@ -68,12 +64,12 @@ async def execute(run: Run, host: Host) -> None:
             await _find_or_make(run, host, Keeper(run))
         else:
             await _attempts(run, host, None)
-    except _Skip as skip:
+    except Skip as skip:
         run.become(StateType.SKIPPED, "UpstreamFailed", str(skip.error), skip.error)
     except BaseException as error:
         passing = error if _passes_on(run, error) else None
         with host.cleaning_up():
-            grace = await _stop_children(run, host) if isinstance(run, FlowRun) else 0.0
+            grace = await stop_children(run, host) if isinstance(run, FlowRun) else 0.0
             _end(run, host, error)
             passing = await _leave(run, host, grace) or passing
     else:
@@ -123,76 +119,9 @@ def value_of(run: Run) -> Any:
     return state.result()
 
 
-class _Skip(Exception):
-    """A run that this one depends on did not complete."""
-
-    def __init__(self, error: UpstreamFailed) -> None:
-        self.error = error
-
-
-async def _wait(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
-    with resting(run, signal):
-        return await host.wait(signal, timeout)
-
-
-async def _receive_inputs(run: Run, host: Host) -> None:
-    """Wait for the runs whose values are among the arguments, then put the values in their places.
-
-    Waiting holds nothing: no worker, no thread, no slot. All are waited for before any is judged, so that a run
-    that is skipped is skipped for the same upstream however the race between them went.
-    """
-    for upstream, _ in run.inputs:
-        if isinstance(upstream, Future) and not upstream.done:
-            run.waiting_on = upstream.run
-            await _wait(run, host, upstream)
-    run.waiting_on = None
-    values = {}
-    for upstream, allowed in run.inputs:
-        if isinstance(upstream, Future | State):
-            values[id(upstream)] = await _value_of_input(run, host, upstream, allowed)
-    known = lambda upstream: values[id(upstream)]  # noqa: E731 (a name for what is passed three times)
-    run.args = tuple(replace_inputs(value, known) for value in run.args)
-    run.kwargs = {name: replace_inputs(value, known) for name, value in run.kwargs.items()}
-    run.inputs = ()
-
-
-async def _value_of_input(run: Run, host: Host, upstream: Future[Any] | State, allowed: bool) -> Any:
-    state = cast(State, upstream.run.state) if isinstance(upstream, Future) else upstream
-    if state.is_completed():
-        if state.is_elsewhere and not run.takes_reference(state.data):
-            return await host.offload(state.result)
-        return state.data
-    if allowed and (state.is_failed() or state.is_skipped()):
-        if isinstance(upstream, Future):
-            upstream.look()
-        return state.error
-    # Whoever looks at this run has dealt with everything that kept it from starting, not only with the first.
-    run.skipped_because_of = tuple(one for one, _ in run.inputs if isinstance(one, Future) and not _completed(one))
-    raise _Skip(_upstream_failed(run, upstream, state))
-
-
-def _completed(upstream: Future[Any]) -> bool:
-    return cast(State, upstream.run.state).is_completed()
-
-
-def _upstream_failed(run: Run, upstream: Future[Any] | State, state: State) -> UpstreamFailed:
-    """The error of a skipped run names the first cause, however far up it lies, and is chained to it."""
-    if state.is_skipped() and isinstance(state.data, UpstreamFailed):
-        error = UpstreamFailed(f"{run} was skipped{str(state.data).partition(' was skipped')[2]}")
-        error.__cause__ = state.data.__cause__
-        return error
-    cause = state.error
-    who = str(upstream.run) if isinstance(upstream, Future) else "a state among its arguments"
-    error = UpstreamFailed(
-        f"{run} was skipped because {who} is {state.name}: {type(cause).__name__}: {cause}. "
-        "Wrap the argument in allow_failure(...) to run anyway."
-    )
-    error.__cause__ = cause
-    return error
-
-
 async def _begin_flow(run: FlowRun, host: Host) -> None:
-    flow_runs.isEnabledFor(INFO) and run_logger(run).info("Beginning flow run %r for flow %r", run.name, run.flow.name)
+    if flow_runs.isEnabledFor(INFO):
+        run_logger(run).info("Beginning flow run %r for flow %r", run.name, run.flow.name)
     run.flow.validate(run)
     if run.owns_runner:
         await host.offload(partial(run.engine.open_runner, run.runner))
@@ -223,7 +152,7 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
         try:
             value = await host.perform(run)
             if isinstance(run, FlowRun):
-                value = await _settle(run, host, value)
+                value = await settle(run, host, value)
             if run.cancel_reason is not None:
                 raise Cancelled(run.cancel_reason)
             if not isinstance(value, State):
@@ -239,7 +168,7 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
                 # Its children end as cancelled, which the function may have taken for an ordinary failure.
                 raise Cancelled(run.cancel_reason) from error
             if isinstance(run, FlowRun):
-                await _stop_children(run, host)
+                await stop_children(run, host)
             outcome = _failed(run, error)
         except Lost as lost:
             if not run.survives_crash(lost.crash):
@@ -280,7 +209,7 @@ async def _try_again(run: Run, host: Host, outcome: State) -> bool:
         due = Signal()
         timer = run.engine.clock.call_later(delay, due.complete)
         try:
-            await _wait(run, host, due)
+            await wait_for(run, host, due)
         finally:
             timer.cancel()
     return True
@@ -297,105 +226,6 @@ async def _condition_allows(run: Run, host: Host, outcome: State) -> bool:
     except Exception:
         run_logger(run).exception("retry_condition_fn failed, so there is no retry.")
         return False
-
-
-async def _settle(run: FlowRun, host: Host, value: Any) -> Any:
-    """Turn what a flow's function returned, and what it left behind, into a value, or a state, or an exception.
-
-    A flow is done when everything in it is done: runs that nobody waited for are waited for here, and one that
-    failed without anybody looking fails the flow.
-    """
-    if isinstance(value, Quote):
-        returned: Sequence[tuple[Input, bool]] = ()
-        value = value.value
-    else:
-        returned = find_inputs((value,), {})
-    if run.flow.on_unfinished != "wait":
-        _let_go(run, {upstream.run for upstream, _ in returned if isinstance(upstream, Future)})
-    await _wait_for_children(run, host)
-    if returned:
-        known = [upstream for upstream, _ in returned if isinstance(upstream, Future | State)]
-        value = await _resolve_returned(run, host, value, known)
-    unhandled = [future for future in run.failures if not future.seen]
-    run.failures.clear()
-    if unhandled:
-        raise _unhandled(run, unhandled)
-    return value
-
-
-async def _resolve_returned(run: FlowRun, host: Host, value: Any, returned: Sequence[Future[Any] | State]) -> Any:
-    states: dict[int, State] = {}
-    for item in returned:
-        if isinstance(item, Future):
-            await _wait(run, host, item)
-            item.look()
-        states[id(item)] = cast(State, item.run.state) if isinstance(item, Future) else item
-    if isinstance(value, State):
-        return value
-    only = isinstance(value, Future) or (isinstance(value, list | tuple | set) and len(value) == len(returned))
-    judged = [state for item, state in zip(returned, states.values(), strict=False) if only or isinstance(item, Future)]
-    verdict = aggregate(judged)
-    if not verdict.is_completed():
-        return verdict
-    if run.return_states:
-        return replace_inputs(value, lambda item: states[id(item)])
-    values = {key: await host.offload(state.result) if state.is_elsewhere else state.data for key, state in states.items()}
-    return replace_inputs(value, lambda item: values[id(item)] if only or isinstance(item, Future) else item)
-
-
-def _unhandled(run: FlowRun, failures: Sequence[Future[Any]]) -> UnhandledFailures:
-    states = [(future, cast(State, future.run.state)) for future in failures]
-    root = next((pair for pair in states if not pair[1].is_skipped()), states[0])
-    named = ", ".join(f"{future.name!r} ({state.name})" for future, state in states[:5])
-    more = f" and {len(states) - 5} more" if len(states) > 5 else ""
-    cause = root[1].error
-    error = UnhandledFailures(
-        f"{len(states)} submitted run(s) did not complete and nobody looked at them: {named}{more}. The first failed "
-        f"with {type(cause).__name__}: {cause}. Call .result() on their futures, or .state to decide yourself."
-    )
-    error.__cause__ = cause.__cause__ if isinstance(cause, UpstreamFailed) and cause.__cause__ else cause
-    return error
-
-
-def _let_go(run: FlowRun, kept: set[Run]) -> None:
-    """Cancel or detach the runs that the flow left unfinished, as its ``on_unfinished`` option says."""
-    left = {child for child in tuple(run.live) if child not in kept}
-    if run.flow.on_unfinished == "cancel":
-        cancel_all(left, "cancelled at the end of its flow")
-    else:
-        run.live -= left
-        run.engine.live |= left
-
-
-async def _wait_for_children(run: FlowRun, host: Host, timeout: float | None = None) -> None:
-    while waiting := [child.future for child in tuple(run.live) if child.future is not None]:
-        for future in waiting:
-            if not future.done and not await _wait(run, host, future, timeout):
-                run_logger(run).error("%s did not stop within %s seconds.", future.run, timeout)
-                return
-        if timeout is not None:
-            return
-
-
-async def _stop_children(run: FlowRun, host: Host) -> float:
-    """Cancel what is left inside a flow that failed or was cancelled, and let it clean up.
-
-    Returns:
-        Seconds that the flow's runner gets to let go: none if somebody lost patience.
-    """
-    grace = run.engine.grace
-    live = tuple(run.live)
-    cancel_all(live, f"cancelled with {run}")
-    try:
-        if live:
-            await _wait_for_children(run, host, grace)
-    except (*host.cancellations, KeyboardInterrupt):
-        grace = 0.0
-        run_logger(run).warning("Interrupted again while stopping; not waiting for %d run(s).", len(run.live))
-    for future in run.failures:
-        future.seen = True
-    run.failures.clear()
-    return grace
 
 
 def _end(run: Run, host: Host, error: BaseException) -> None:

@@ -25,7 +25,7 @@ from penstock.steps import catch_up
 
 if TYPE_CHECKING:
     from penstock.futures import Signal
-    from penstock.ports import Call
+    from penstock.ports import Call, Host
     from penstock.records import Run
 
 __all__ = (
@@ -38,6 +38,7 @@ __all__ = (
     "set_helper",
     "stop",
     "stopped_loops",
+    "wait_for",
 )
 
 
@@ -249,6 +250,12 @@ class resting:  # noqa: N801 (reads as a statement: `with resting(run, signal)`)
             left = list(run.rests_on)
             left.remove(self._signal)
             run.rests_on = tuple(left)
+
+
+async def wait_for(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
+    """Let a run rest until a signal happens; False if ``timeout`` seconds passed first."""
+    with resting(run, signal):
+        return await host.wait(signal, timeout)
 
 
 def _with_callers(run: Run) -> list[Run]:
