@@ -8,6 +8,7 @@ the producer's memory and received into the final buffer. An upload is invisible
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (s3fs lives on a loop thread of fsspec's, and several requests are kept in flight there)
+import copy
 import importlib
 import io
 from collections import deque
@@ -27,7 +28,7 @@ _ATTEMPTS = 10
 # A store that cannot be reached says so in seconds; over plain HTTP, checksums of checksums are left out.
 _CONFIG: Mapping[str, Any] = {
     "connect_timeout": 5,
-    "retries": {"max_attempts": 3, "mode": "standard"},
+    "retries": {"total_max_attempts": 3, "mode": "standard"},
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
@@ -53,7 +54,8 @@ class S3Blobs:
             raise MissingExtra(f"the result store {url.partition('://')[0]}://", "s3") from error
         self._boto_error = importlib.import_module("botocore.exceptions").BotoCoreError
         config = {**_CONFIG, **options.get("config_kwargs", {})}
-        self._fs = s3fs.S3FileSystem(**{**options, "config_kwargs": config})
+        # A copy, because botocore changes what it is handed.
+        self._fs = s3fs.S3FileSystem(**copy.deepcopy({**options, "config_kwargs": config}))
         self._bucket, _, prefix = url.partition("://")[2].partition("/")
         self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
 
