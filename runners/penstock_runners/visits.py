@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 from penstock.context import current_run
 from penstock.engine import Engine
@@ -72,7 +71,7 @@ def enter(
     Returns:
         What gives the transitions of the runs that ran inside it, when it has ended.
     """
-    engine = _VisitEngine()
+    engine = _spare.pop() if _spare else _VisitEngine()
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt
@@ -80,11 +79,22 @@ def enter(
         run.flow_run = flow_run = FlowRun(_flow(facts["flow_run"]["flow"]), (), {}, None, engine)
         _be(flow_run, facts["flow_run"])
     current_run.set(run)
-    return lambda: engine.records
+
+    def leave() -> Sequence[Mapping[str, Any]]:
+        if engine.records or engine.live:
+            return engine.records
+        _spare.append(engine)
+        return ()
+
+    return leave
+
+
+# Engines in which nothing has happened; to make one for every call would cost more than all else that a call costs.
+_spare: list[_VisitEngine] = []
 
 
 def _be(run: TaskRun | FlowRun, facts: Mapping[str, Any]) -> None:
-    run.key = UUID(facts["id"]).int
+    run.key = int(facts["id"].replace("-", ""), 16)
     run.__dict__["name"] = facts["name"]
     run.tags = frozenset(facts["tags"])
     run.attempt = facts["attempt"]
@@ -103,5 +113,3 @@ def _flow(name: str) -> Flow[..., Any]:
 
 def _elsewhere() -> None:
     """The function of a flow that runs on the driver."""
-
-
