@@ -65,7 +65,7 @@ class Definition(Generic[P, R]):
             self._descriptor = None
         if not callable(fn):
             raise ConfigurationError(f"@{self.kind} decorates functions; {fn!r} is not callable.")
-        self.fn = fn
+        self.fn: Callable[P, R] = fn
         self.options = dict(options)
         self.name: str = options.get("name") or getattr(fn, "__name__", type(fn).__name__)
         self.description: str | None = options.get("description") or inspect.getdoc(fn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from penstock.calls import call_flow
 from penstock.definitions import KEEP, Definition, Hook, Keep
@@ -15,6 +15,7 @@ from penstock.records import FlowRun
 __all__ = ("AsyncFlow", "Flow", "OnUnfinished", "flow")
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 OnUnfinished = Literal["wait", "cancel", "detach"]
 
@@ -29,6 +30,14 @@ class Flow(Definition[P, R], Generic[P, R]):
     """
 
     kind = "flow"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(self: Flow[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Flow[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
         Definition.__init__(self, fn, options)
@@ -108,6 +117,16 @@ class Flow(Definition[P, R], Generic[P, R]):
 
 class AsyncFlow(Flow[P, R], Generic[P, R]):
     """A flow whose function is ``async def``: calling it gives a coroutine. Made by `flow`."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: AsyncFlow[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+        ) -> AsyncFlow[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Run the flow on the caller's loop when awaited.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from penstock.cache_policies import CachePolicy, task_input_hash
 from penstock.calls import call_task, submit_task
@@ -24,7 +24,32 @@ R = TypeVar("R")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
-D = TypeVar("D")
+Q = ParamSpec("Q")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+
+class _Takes1(Protocol[A_contra, R_co]):
+    """A task whose function can be called with one positional argument."""
+
+    @property
+    def fn(self) -> Callable[[A_contra], R_co]: ...
+
+
+class _Takes2(Protocol[A_contra, B_contra, R_co]):
+    """A task whose function can be called with two positional arguments."""
+
+    @property
+    def fn(self) -> Callable[[A_contra, B_contra], R_co]: ...
+
+
+class _Takes3(Protocol[A_contra, B_contra, C_contra, R_co]):
+    """A task whose function can be called with three positional arguments."""
+
+    @property
+    def fn(self) -> Callable[[A_contra, B_contra, C_contra], R_co]: ...
 
 
 class Task(Definition[P, R], Generic[P, R]):
@@ -35,6 +60,14 @@ class Task(Definition[P, R], Generic[P, R]):
     """
 
     kind = "task"
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(self: Task[Concatenate[Any, Q], R], instance: object, owner: type | None = None) -> Task[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
         Definition.__init__(self, fn, options)
@@ -72,18 +105,18 @@ class Task(Definition[P, R], Generic[P, R]):
         return cast(R, call_task(self, args, cast("dict[str, Any]", kwargs)))
 
     # Arguments may be futures of the declared types. No type expresses that for all signatures at once, so the first
-    # four positional parameters are spelled out, and the last overload takes plain values for any signature.
+    # three positional parameters are spelled out, and the last overload takes plain values for any signature.
     @overload
     def submit(
-        self: Task[[A], R], a: A | Future[A], /, *, wait_for: Iterable[Any] | None = None
+        self: _Takes1[A, R], a: A | Future[A], /, *, wait_for: Iterable[Any] | None = None
     ) -> Future[R]: ...
     @overload
     def submit(
-        self: Task[[A, B], R], a: A | Future[A], b: B | Future[B], /, *, wait_for: Iterable[Any] | None = None
+        self: _Takes2[A, B, R], a: A | Future[A], b: B | Future[B], /, *, wait_for: Iterable[Any] | None = None
     ) -> Future[R]: ...
     @overload
     def submit(
-        self: Task[[A, B, C], R],
+        self: _Takes3[A, B, C, R],
         a: A | Future[A],
         b: B | Future[B],
         c: C | Future[C],
@@ -108,11 +141,11 @@ class Task(Definition[P, R], Generic[P, R]):
 
     @overload
     def map(
-        self: Task[[A], R], a: Iterable[A] | Iterable[Future[A]] | A, /, *, wait_for: Iterable[Any] | None = None
+        self: _Takes1[A, R], a: Iterable[A] | Iterable[Future[A]] | A, /, *, wait_for: Iterable[Any] | None = None
     ) -> FutureList[R]: ...
     @overload
     def map(
-        self: Task[[A, B], R],
+        self: _Takes2[A, B, R],
         a: Iterable[A] | Iterable[Future[A]] | A,
         b: Iterable[B] | Iterable[Future[B]] | B,
         /,
@@ -189,6 +222,16 @@ class Task(Definition[P, R], Generic[P, R]):
 
 class AsyncTask(Task[P, R], Generic[P, R]):
     """A task whose function is ``async def``: calling it gives a coroutine. Made by `task`."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+        @overload
+        def __get__(
+            self: AsyncTask[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+        ) -> AsyncTask[Q, R]: ...
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """Run the task on the caller's loop when awaited.
