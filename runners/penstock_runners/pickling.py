@@ -29,7 +29,7 @@ from penstock_runners import variables
 __all__ = ("Packet", "Pickled", "dumps", "explain", "loads", "prepare", "travels")
 
 # A buffer of its own saves one copy of the data and costs one more write: it pays from about here (benchmarks/wire.py).
-OUT_OF_BAND = 64 * 1024
+OUT_OF_BAND = 16 * 1024
 
 
 class Packet(NamedTuple):
