@@ -1,0 +1,118 @@
+"""The public surface: what is exported, and what importing costs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import penstock
+
+PUBLIC = sorted(
+    module.name
+    for module in pkgutil.walk_packages(penstock.__path__, "penstock.")
+    if module.name not in ("penstock.__main__", "penstock.pytest_plugin")
+)
+
+HEAVY = ["pydantic", "fsspec", "dask", "distributed", "ray", "sqlite3", "anyio", "numpy", "pandas", "pytest", "orjson"]
+"""What ``import penstock`` must not bring along."""
+
+
+@pytest.mark.parametrize("name", ["penstock", *PUBLIC])
+def test_all_is_a_tuple_of_names_that_exist(name: str) -> None:
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", ())
+    assert isinstance(exported, tuple)
+    assert len(set(exported)) == len(exported)
+    missing = [entry for entry in exported if not hasattr(module, entry)]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Engine",
+        "Flow",
+        "State",
+        "Task",
+        "__version__",
+        "allow_failure",
+        "as_completed",
+        "flow",
+        "get_run_logger",
+        "quote",
+        "runtime",
+        "tags",
+        "task",
+        "unmapped",
+        "wait",
+    ],
+)
+def test_the_names_that_everybody_uses(name: str) -> None:
+    assert name in penstock.__all__
+    assert hasattr(penstock, name)
+
+
+@pytest.mark.parametrize("name", ["SequentialTaskRunner", "ThreadPoolTaskRunner", "ConcurrentTaskRunner"])
+def test_the_runners_that_everybody_uses(name: str) -> None:
+    from penstock import runners
+
+    assert hasattr(runners, name)
+
+
+def test_an_import_brings_nothing_heavy() -> None:
+    code = f"import json, sys, penstock; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_running_a_plain_flow_brings_nothing_heavy() -> None:
+    code = f"""
+import json, sys
+from penstock import flow, task
+@task
+def work(x: int) -> int:
+    return x + 1
+@flow
+def run(x: int) -> int:
+    return work(x) + work.submit(x).result()
+assert run(1) == 4
+print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_an_import_starts_no_thread_and_touches_nothing() -> None:
+    code = """
+import logging, signal, sys, threading
+before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.excepthook, print)
+import penstock, penstock.runners
+assert threading.active_count() == 1
+assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.excepthook, print)
+assert not logging.getLogger().handlers
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_error_is_in_the_tree() -> None:
+    from penstock import errors
+
+    beside = {"Cancelled"}
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        assert issubclass(kind, errors.PenstockError) != (name in beside), name
+    assert issubclass(errors.Cancelled, BaseException)
+    assert not issubclass(errors.Cancelled, Exception)
+
+
+def test_the_peers_name_for_the_errors_module() -> None:
+    from penstock import errors, exceptions
+
+    assert exceptions.__all__ == errors.__all__
+    assert exceptions.UpstreamFailed is errors.UpstreamFailed
