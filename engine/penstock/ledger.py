@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 from penstock.errors import TimedOut
-from penstock.futures import Signal
 from penstock.ports import Clock
-from penstock.waiting import stop
+from penstock.signals import Signal
+from penstock.waiting import current_attempt, given_up, stop
 
 __all__ = ("Overdue", "call_with_deadline", "mark_ended", "mark_overdue", "overdue", "timed_out")
 
@@ -36,22 +36,19 @@ class Overdue:
     since: float
 
 
-_overdue: dict[object, Overdue] = {}
-
-
 def overdue() -> list[Overdue]:
     """The functions that still run on a thread after their run timed out or was cancelled, oldest first."""
-    return list(_overdue.values())
+    return list(given_up.values())
 
 
 def mark_overdue(key: object, run: Any, thread: str, clock: Clock) -> None:
     """Enter a function under a key of the caller's choice."""
-    _overdue[key] = Overdue(run.name, thread, clock.time())
+    given_up[key] = Overdue(run.name, thread, clock.time())
 
 
 def mark_ended(key: object) -> None:
     """Take a function off the list, if it is on it."""
-    _overdue.pop(key, None)
+    given_up.pop(key, None)
 
 
 def timed_out(run: Any, seconds: float) -> TimedOut:
@@ -109,6 +106,7 @@ def _claim(place: list[None]) -> bool:
 
 
 def _call(function: Callable[[], Any], place: list[None], done: Signal) -> None:
+    current_attempt.set(done)
     try:
         value = function()
         answer: Callable[[], Any] = lambda: value  # noqa: E731 (one of two answers)

@@ -15,7 +15,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.futures import Signal, post, reraise
+from penstock.signals import Signal, post, reraise
 from penstock.waiting import cleaning_up, stop
 
 __all__ = ("LOOP_THREAD", "LoopThread", "run_on_loop_thread")
@@ -59,7 +59,7 @@ class LoopThread:
         done.loop = loop
         post(loop, partial(_start, loop, context, coroutine, done, tasks))
         # The detour lets the task take its first step before: see hosts.asyncio._cancel_here.
-        return lambda: post(loop, lambda: [loop.call_soon(task.cancel) for task in tasks])
+        return partial(post, loop, partial(_cancel, loop, tasks))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the caller's context and block until it has ended, also if it has to be cancelled."""
@@ -90,6 +90,11 @@ class LoopThread:
     def forget(self) -> None:
         """In a forked child the loop's thread does not exist."""
         self.__init__()  # type: ignore[misc]
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        loop.call_soon(task.cancel)
 
 
 def _start(

@@ -7,11 +7,11 @@ those import this file and never the engine's modules that use them.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 __all__ = (
@@ -157,14 +157,11 @@ class Reference:
 class Runner(Protocol):
     """Where attempts execute. `penstock_runners.base.TaskRunner` states the rules and is what runners derive from."""
 
+    remote: ClassVar[bool]
+    batches: ClassVar[bool]
+    ordered: ClassVar[bool]
     on_line: Callable[[Call, LogLine], None] | None
 
-    @property
-    def remote(self) -> bool: ...
-    @property
-    def batches(self) -> bool: ...
-    @property
-    def ordered(self) -> bool: ...
     @property
     def blocked(self) -> AbstractSet[Callable[[], None]]: ...
     @property
@@ -193,6 +190,7 @@ class Host(Protocol):
     """
 
     cancellations: tuple[type[BaseException], ...]
+    admits: bool
 
     def cleaning_up(self) -> AbstractContextManager[object]:
         """The block in which a cancelled run may wait: another cancellation for the same reason does not reach it."""

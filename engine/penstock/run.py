@@ -18,16 +18,17 @@ from penstock.errors import (
     Lost,
     TimedOut,
 )
-from penstock.futures import Future, Signal
+from penstock.futures import Future
 from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import ending
 from penstock.ports import Host
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.settling import settle, stop_children
+from penstock.signals import Signal
 from penstock.states import TRANSITIONS, State, StateType
 from penstock.upstreams import Skip, receive_inputs
-from penstock.waiting import wait_for
+from penstock.waiting import wait_for, was_given_up
 
 __all__ = ("execute", "value_of")
 
@@ -51,7 +52,7 @@ async def execute(run: Run, host: Host) -> None:
     passing: BaseException | None = None
     try:
         run.become(_PENDING)
-        if run.scope.cancel_reason is not None or (run.parent and run.parent.scope.cancel_reason is not None):
+        if _is_fenced_in(run):
             raise host.cancellations[0](f"{run} was cancelled before it began")
         if run.after is not None:
             await wait_for(run, host, run.after)
@@ -83,6 +84,16 @@ async def execute(run: Run, host: Host) -> None:
             del passing  # or this frame and the traceback that holds it would keep each other alive
 
 
+def _is_fenced_in(run: Run) -> bool:
+    """Whether the run, or who started it, was told to stop before it could begin."""
+    return run.scope.cancel_reason is not None or _caller_is_stopped(run)
+
+
+def _caller_is_stopped(run: Run) -> bool:
+    parent = run.parent
+    return parent is not None and (parent.scope.cancel_reason is not None or was_given_up())
+
+
 async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
     """Do what is to be done once the run has its last state.
 
@@ -105,7 +116,7 @@ def _passes_on(run: Run, error: BaseException) -> bool:
     if run.future is not None or isinstance(error, Exception | Lost):
         return False
     if isinstance(error, Cancelled):
-        return run.parent is not None and run.parent.scope.cancel_reason is not None
+        return _caller_is_stopped(run)
     return True
 
 

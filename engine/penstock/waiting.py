@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (each worker thread knows its helper)
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
@@ -24,29 +24,34 @@ from penstock.errors import Cancelled, DeadlockError, WouldBlock
 from penstock.steps import catch_up
 
 if TYPE_CHECKING:
-    from penstock.futures import Signal
     from penstock.ports import Call, Host
     from penstock.records import Run
+    from penstock.signals import Signal
 
 __all__ = (
     "Helper",
     "block",
     "check_cancelled",
     "cleaning_up",
+    "current_attempt",
     "edges",
+    "given_up",
     "resting",
     "set_helper",
     "stop",
     "stopped_loops",
     "wait_for",
+    "was_given_up",
 )
 
 
 class Helper(Protocol):
     """The pool that a worker thread belongs to, as far as waiting concerns it."""
 
-    blocked: set[Callable[[], None]]
-    """How to wake the workers that wait: called whenever something is queued, since they may have to do it."""
+    @property
+    def blocked(self) -> set[Callable[[], None]]:
+        """How to wake the workers that wait: called whenever something is queued, since they may have to do it."""
+        ...
 
     def help(self, call: Call) -> bool:
         """Execute the call here, if it is queued."""
@@ -158,7 +163,7 @@ _cleaning_up: ContextVar[bool] = ContextVar("penstock_cleaning_up", default=Fals
 
 
 @contextmanager
-def cleaning_up() -> Iterator[None]:
+def cleaning_up() -> Generator[None, None, None]:
     """Let a run that was cancelled wait for what it has to clean up."""
     token = _cleaning_up.set(True)
     try:
@@ -167,12 +172,26 @@ def cleaning_up() -> Iterator[None]:
         _cleaning_up.reset(token)
 
 
+given_up: dict[object, Any] = {}
+"""The attempts that still run although their time is over; `penstock.ledger` keeps it."""
+
+current_attempt: ContextVar[object] = ContextVar("penstock_attempt", default=None)
+"""What an attempt with a timeout has as its key in `given_up`, should it come to that."""
+
+
+def was_given_up() -> bool:
+    """Whether the caller is an attempt that timed out, so that it may not start anything any more."""
+    return bool(given_up) and current_attempt.get() in given_up
+
+
 def check_cancelled(run: Run | None) -> None:
-    """Stop a synchronous run that was cancelled.
+    """Stop a synchronous run that was cancelled, or whose time is over.
 
     Raises:
-        Cancelled: If the run, or what it is part of, was cancelled.
+        Cancelled: If the run, or what it is part of, was cancelled, or has timed out.
     """
+    if was_given_up():
+        raise Cancelled(f"{run} has timed out and nobody waits for it any more")
     if run is not None and run.scope.cancel_reason is not None and not _cleaning_up.get():
         raise Cancelled(f"{run.scope} was {run.scope.cancel_reason}")
 
@@ -199,7 +218,7 @@ def _would_block(signal: Signal) -> WouldBlock:
 
 
 @contextmanager
-def edges(signal: Signal, owner: Any) -> Iterator[None]:
+def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
     """Record that the caller's run cannot go on before the signal's run has ended.
 
     A run that was called directly is part of its caller, so the callers cannot go on either. In a coroutine the wait

@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 
 from penstock.context import current_run
 from penstock.errors import Cancelled
-from penstock.futures import Signal, call_then, post, suspend
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
 from penstock.records import FlowRun, Run
 from penstock.run import execute
+from penstock.signals import Signal, call_then, post, suspend
 
 __all__ = ("ASYNCIO", "AsyncioHost", "start", "stream")
 
@@ -97,8 +97,10 @@ class AsyncioHost:
     async def offload(self, function: Callable[[], T]) -> T:
         """Call it on a daemon thread: `asyncio.to_thread` would keep an interrupted program from exiting."""
         done = Signal()
-        work = partial(copy_context().run, call_then, function, done)
-        threading.Thread(target=work, name="penstock-io", daemon=True).start()
+        context = copy_context()
+        threading.Thread(
+            target=lambda: context.run(call_then, function, done), name="penstock-io", daemon=True
+        ).start()
         await suspend(done)
         return done.value()  # type: ignore[no-any-return]
 

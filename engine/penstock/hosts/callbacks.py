@@ -13,15 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
-from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
-from penstock.futures import Signal, call_then
 from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome
 from penstock.records import Run, TaskRun, visited
 from penstock.run import execute
+from penstock.signals import Signal, call_then
 from penstock.steps import take
 
 __all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
@@ -32,7 +31,7 @@ T = TypeVar("T")
 class CallbacksHost:
     """See `penstock.ports.Host`."""
 
-    cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+    cancellations: tuple[type[BaseException], ...] = (Cancelled, asyncio.CancelledError)
     admits = True
 
     def cleaning_up(self) -> AbstractContextManager[object]:
@@ -169,7 +168,7 @@ class _Stepper:
     """Takes a coroutine from signal to signal.
 
     Two may want to take the next step at the same moment: the thread that completes the signal, and one that cancels
-    the run. Each place where the coroutine stands is a list of one element, and popping it, which only one of them
+    the run. Each place where the coroutine stands has a list of one element, and popping it, which only one of them
     can, is the permission.
     """
 
@@ -203,19 +202,19 @@ class _Stepper:
             self.step(self._throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
 
 
-class _Place(list[None]):
+class _Place:
     """Where a coroutine stands; the callback of the signal that it stands at."""
 
-    __slots__ = ("_stepper",)
+    __slots__ = ("_permission", "_stepper")
 
     def __init__(self, stepper: _Stepper) -> None:
-        super().__init__((None,))
         self._stepper = stepper
+        self._permission: list[None] = [None]
 
     def leave(self) -> bool:
         """Whether the caller may take the next step."""
         try:
-            self.pop()
+            self._permission.pop()
         except IndexError:
             return False
         return True
@@ -223,6 +222,3 @@ class _Place(list[None]):
     def __call__(self, _: Signal) -> None:
         if self.leave():
             take(self._stepper.go_on)
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__

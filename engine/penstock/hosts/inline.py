@@ -6,6 +6,7 @@ needed: not in a thread, not on a worker, not inside somebody else's running loo
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 (the user's function may raise its CancelledError)
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -13,10 +14,10 @@ from typing import Any, TypeVar
 
 from penstock.context import current_run
 from penstock.errors import Cancelled
-from penstock.futures import Signal
 from penstock.ledger import call_with_deadline
 from penstock.loops import run_on_loop_thread
 from penstock.records import Run
+from penstock.signals import Signal
 from penstock.waiting import cleaning_up, stop
 
 __all__ = ("INLINE", "InlineHost", "drive", "stream")
@@ -27,7 +28,7 @@ T = TypeVar("T")
 class InlineHost:
     """See `penstock.ports.Host`."""
 
-    cancellations: tuple[type[BaseException], ...] = (Cancelled,)
+    cancellations: tuple[type[BaseException], ...] = (Cancelled, asyncio.CancelledError)
     admits = False
 
     def cleaning_up(self) -> AbstractContextManager[object]:
@@ -108,7 +109,7 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
     coroutine.close()
-    raise AssertionError(f"{coroutine.__qualname__} suspended under the inline host")
+    raise AssertionError(f"{coroutine!r} suspended under the inline host")
 
 
 def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) -> Generator[Any, None, Any]:
@@ -124,6 +125,6 @@ def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) ->
                 emit = coroutine.send(None)
             except StopIteration:
                 return finish()
-            yield emit.item  # type: ignore[attr-defined]
+            yield emit.item
     finally:
         coroutine.close()

@@ -1,0 +1,171 @@
+"""Waiting never hangs: a full pool helps itself, and runs that wait for one another are told so."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from recording import Stopwatch
+
+from penstock import flow, task, wait
+from penstock.errors import DeadlockError, WouldBlock
+from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
+
+
+def _threads_of_pools() -> int:
+    return sum(thread.name.startswith("penstock-worker") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize(
+    ("runner", "deep"),
+    # In place, each level is on Python's one stack of a thousand frames, the engine's frames included.
+    [(ThreadPoolTaskRunner(1), 50), (ThreadPoolTaskRunner(2), 50), (SequentialTaskRunner(), 25)],
+)
+def test_recursion_with_map_and_wait_completes_within_the_bound(runner: Any, deep: int) -> None:
+    most = [0]
+
+    @task
+    def node(depth: int) -> int:
+        most[0] = max(most[0], _threads_of_pools())
+        if depth == 0:
+            return 1
+        return 1 + sum(node.map([depth - 1, 0, 0]).result())
+
+    @flow(task_runner=runner)
+    def main() -> int:
+        return node.submit(deep).result()
+
+    before = _threads_of_pools()
+    assert main() == 1 + 3 * deep
+    assert most[0] - before <= runner.capacity
+
+
+def test_ten_thousand_pending_dependents_hold_no_thread() -> None:
+    release, busy = threading.Event(), threading.Barrier(4)
+    threads: list[int] = []
+
+    @task
+    def gate() -> int:
+        release.wait(30)
+        return 1
+
+    @task
+    def dependent(value: int, number: int) -> int:
+        return value + number
+
+    @task
+    def meet() -> None:
+        busy.wait(10)
+
+    @flow(task_runner=ThreadPoolTaskRunner(5))
+    def main() -> int:
+        first = gate.submit()
+        futures = [dependent.submit(first, number) for number in range(10_000)]
+        # Four tasks that need one another at the same time prove that four threads are free.
+        wait([meet.submit() for _ in range(4)], 10)
+        threads.append(_threads_of_pools())
+        release.set()
+        return sum(future.result() for future in futures)
+
+    before = _threads_of_pools()
+    assert main() == sum(range(10_000)) + 10_000
+    assert threads[0] - before <= 5
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_threads_that_wait_in_a_circle_are_told_so(length: int) -> None:
+    futures: dict[int, Any] = {}
+    ready = threading.Event()
+
+    @task
+    def waits_for(other: int) -> int:
+        ready.wait(10)
+        return futures[other].result()
+
+    @flow(task_runner=ThreadPoolTaskRunner(4))
+    def main() -> list[BaseException | None]:
+        for number in range(length):
+            futures[number] = waits_for.submit((number + 1) % length)
+        ready.set()
+        clock = Stopwatch()
+        wait(futures.values(), 5)
+        assert clock.seconds < 2
+        return [future.exception(0) for future in futures.values()]
+
+    errors = main()
+    assert any(isinstance(error, DeadlockError) for error in errors)
+    (deadlock,) = {str(error) for error in errors if isinstance(error, DeadlockError)}
+    for number in range(length):
+        assert futures[number].name in deadlock
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+async def test_async_tasks_that_wait_in_a_circle_are_told_so(length: int) -> None:
+    futures: dict[int, Any] = {}
+
+    @task
+    async def waits_for(other: int) -> int:
+        await asyncio.sleep(0)
+        return await futures[other]
+
+    @flow
+    async def main() -> list[BaseException | None]:
+        for number in range(length):
+            futures[number] = waits_for.submit((number + 1) % length)
+        clock = Stopwatch()
+        await asyncio.wait([asyncio.ensure_future(_ended(future)) for future in futures.values()], timeout=5)
+        assert clock.seconds < 2
+        return [future.exception() for future in futures.values()]
+
+    errors = await main()
+    assert any(isinstance(error, DeadlockError) for error in errors)
+
+
+async def _ended(future: Any) -> None:
+    try:
+        await future
+    except DeadlockError:
+        pass
+
+
+def test_a_task_that_waits_for_its_own_flows_child_behind_it_in_the_queue_does_it_itself() -> None:
+    """Not a circle: the awaited run is merely queued, so the one worker there is executes it."""
+    second: list[Any] = []
+    ready = threading.Event()
+
+    @task
+    def first() -> str:
+        ready.wait(10)
+        return second[0].result()
+
+    @task
+    def last() -> str:
+        return threading.current_thread().name
+
+    @flow(task_runner=ThreadPoolTaskRunner(1))
+    def main() -> str:
+        future = first.submit()
+        second.append(last.submit())
+        ready.set()
+        return future.result(5)
+
+    assert main().startswith("penstock-worker")
+
+
+async def test_blocking_in_a_coroutine_is_refused_with_the_way_out() -> None:
+    @task
+    async def slow() -> None:
+        await asyncio.sleep(0)
+
+    @flow
+    async def main() -> None:
+        future = slow.submit()
+        with pytest.raises(WouldBlock, match="await future"):
+            future.result()
+        with pytest.raises(WouldBlock, match="await"):
+            wait([future])
+        await future
+
+    await main()
