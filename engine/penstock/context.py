@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ current_tags: ContextVar[frozenset[str]] = ContextVar("penstock_tags", default=f
 
 
 @contextmanager
-def tags(*names: str) -> Iterator[frozenset[str]]:
+def tags(*names: str) -> Generator[frozenset[str], None, None]:
     """Give every run that starts inside the block these tags, besides its own.
 
     Yields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from penstock.errors import ConfigurationError
 from penstock.keeping import Keeping
@@ -67,7 +67,7 @@ class Definition(Generic[P, R]):
             raise ConfigurationError(f"@{self.kind} decorates functions; {fn!r} is not callable.")
         self.fn: Callable[P, R] = fn
         self.options = dict(options)
-        self.name: str = options.get("name") or getattr(fn, "__name__", type(fn).__name__)
+        self.name: str = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
         self.description: str | None = options.get("description") or inspect.getdoc(fn)
         self.version: str | None = options.get("version")
         self.tags: frozenset[str] = frozenset(_checked_tags(options.get("tags"), self))
@@ -85,7 +85,7 @@ class Definition(Generic[P, R]):
         self.persists = self.keeping.persist
         if self.log_prints:
             capture_prints()
-        functools.update_wrapper(self, fn, updated=())
+        functools.update_wrapper(cast(Any, self), cast(Any, fn), updated=())
 
     def _make_retry(self, options: Mapping[str, Any]) -> RetryPolicy:
         default = settings(f"{self.kind}_retries", int, 0), settings(f"{self.kind}_retry_delay_seconds", float, None)
@@ -115,7 +115,7 @@ class Definition(Generic[P, R]):
     @classmethod
     def _make(cls, fn: Callable[..., Any], options: Mapping[str, Any]) -> Self:
         made = cls.__new__(cls)
-        Definition.__init__(made, fn, options)
+        Definition.__init__(cast(Any, made), fn, options)
         made._set_up(options)
         return made
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading  # noqa: TID251 (runs and workers call from many threads)
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -57,7 +57,7 @@ class Dispatcher:
                 wake()
 
     @contextmanager
-    def gathering(self, work: Work) -> Iterator[None]:
+    def gathering(self, work: Work) -> Generator[None, None, None]:
         """While the block runs, runs of this work keep coming, so batches of a fixed size wait until they are full."""
         size = work.batch_size or self._runner.batch_size
         if not self._runner.batches or size == "auto":

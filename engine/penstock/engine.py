@@ -149,7 +149,7 @@ class Engine:
     def start(self, flow: AsyncFlow[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
     @overload
     def start(self, flow: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
-    def start(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+    def start(self, flow: Any, *args: Any, **kwargs: Any) -> Future[Any]:
         """Start a flow and return at once.
 
         An async flow runs on the caller's loop if there is one, else on the engine's loop thread; any other flow gets

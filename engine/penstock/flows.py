@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from penstock.calls import call_flow
@@ -186,7 +187,7 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if "flow_run_name" in options:
         options["run_name"] = options.pop("flow_run_name")
     if fn is None:
-        return lambda function: _make(function, options)
+        return partial(_make, options=options)
     return _make(fn, options)
 
 

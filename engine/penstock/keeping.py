@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
 from penstock.errors import ConfigurationError, ResultError, ResultMissing, UnhashableInput
-from penstock.futures import Signal
 from penstock.logging import run_logger
 from penstock.ports import Host, Reference
 from penstock.records import Run, TaskRun
 from penstock.settings import settings, truth
+from penstock.signals import Signal
 from penstock.wiring import open_store, single_flight
 
 if TYPE_CHECKING:
@@ -148,9 +148,12 @@ class Keeper:
             if found or self.claim is not None:
                 self._count(found)
                 return found, value
-            self.claim = await host.offload(partial(single_flight(self.store).begin, self.key))
-            if self.claim is None:
+            if not await host.offload(self._begin):
                 await self._wait_for_owner(host)
+
+    def _begin(self) -> bool:
+        self.claim = single_flight(self.store).begin(cast(str, self.key))
+        return self.claim is not None
 
     async def _wait_for_owner(self, host: Host) -> None:
         free = Signal()

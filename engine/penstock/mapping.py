@@ -6,16 +6,17 @@ import io
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.annotations import AllowFailure, Quote, Unmapped
 from penstock.calls import gathering, submit_task
 from penstock.context import current_run
 from penstock.errors import ConfigurationError, MappingLengthMismatch, MappingMissingIterable
-from penstock.futures import Future, FutureList, Signal, wait_in_loop
+from penstock.futures import Future, FutureList
 from penstock.inputs import find_inputs
 from penstock.ports import Work
 from penstock.schedule import BatchSize
+from penstock.signals import Signal, wait_in_loop
 from penstock.waiting import block
 
 if TYPE_CHECKING:
@@ -47,8 +48,12 @@ def map_task(
 
 def checked_batch_size(size: object, owner: object) -> BatchSize | None:
     """Refuse a batch size that cannot work."""
-    if size is None or size == "auto" or (isinstance(size, int) and size >= 1):
-        return cast("BatchSize | None", size)
+    if size is None:
+        return None
+    if size == "auto":
+        return "auto"
+    if isinstance(size, int) and size >= 1:
+        return size
     raise ConfigurationError(f'{owner}: batch_size={size!r}; give a number of 1 or more, or "auto".')
 
 

@@ -69,7 +69,7 @@ class Signature:
 
     def unbind(self, parameters: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The reverse of `bind`."""
-        bound = inspect.BoundArguments(self._signature, dict(parameters))  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self._signature, dict(parameters))
         return bound.args, bound.kwargs
 
     def name_of(self, position: int) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
 from penstock.context import current_run
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from penstock.dispatch import Dispatcher
     from penstock.engine import Engine
     from penstock.flows import Flow
-    from penstock.futures import Future, Signal
+    from penstock.futures import Future
     from penstock.keeping import CacheCounts
+    from penstock.signals import Signal
     from penstock.tasks import Task
 
 __all__ = ("FlowRun", "Run", "TaskRun", "VisitedRun", "cancel_all", "visited")
@@ -61,6 +62,7 @@ class Run:
     waiting_on: Run | None = None
     future: Future[Any] | None = None
     tags: frozenset[str] = frozenset()
+    _name: str | None = None
     flow_run: FlowRun | None = None
     is_async = False
     # What drives the run, if it is driven by itself: its asyncio task, or the stepper of the callbacks host; and how
@@ -85,7 +87,9 @@ class Run:
     tail: TaskRun | None = None
     after: Future[Any] | None = None
 
-    definition: Definition
+    definition: Definition[Any, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     engine: Engine
     parent: Run | None
     scope: Run
@@ -221,9 +225,14 @@ class Run:
     def __str__(self) -> str:
         return f"{self.kind} run {self.name!r}"
 
-    @cached_property
+    @property
     def name(self) -> str:
-        """What people call the run."""
+        """What people call the run; made up when somebody first asks."""
+        if self._name is None:
+            self._name = self._make_name()
+        return self._name
+
+    def _make_name(self) -> str:
         raise NotImplementedError
 
 
@@ -254,7 +263,6 @@ class TaskRun(Run):
     admitted = False
     crashes = 0
     _counted_crashes = 0
-    definition: Task[..., Any]
 
     def __init__(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -274,11 +282,10 @@ class TaskRun(Run):
     @property
     def task(self) -> Task[..., Any]:
         """The task."""
-        return self.definition
+        return cast("Task[..., Any]", self.definition)
 
-    @cached_property
-    def name(self) -> str:
-        """The task's template filled in, or its name and the end of the id."""
+    def _make_name(self) -> str:
+        # The task's template filled in, or its name and the end of the id.
         return self.definition.name_run(self, f"{self.definition.name}-{self.key % 4096:03x}")
 
     @cached_property
@@ -295,7 +302,7 @@ class TaskRun(Run):
     @property
     def work(self) -> Work:
         """What this run's calls share with those of the same task or map."""
-        return self.shared or self.definition.work
+        return self.shared or self.task.work
 
     def promote(self) -> None:
         """Begin at once if the run waits for room: a worker wants to execute it itself."""
@@ -311,7 +318,7 @@ class TaskRun(Run):
         self.crashes += 1
         if getattr(crash, "entered", True):
             self._counted_crashes += 1
-        return self._counted_crashes <= self.definition.crash_retries
+        return self._counted_crashes <= self.task.crash_retries
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
@@ -347,7 +354,6 @@ class FlowRun(Run):
     dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
-    definition: Flow[..., Any]
 
     def __init__(
         self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -381,11 +387,10 @@ class FlowRun(Run):
     @property
     def flow(self) -> Flow[..., Any]:
         """The flow."""
-        return self.definition
+        return cast("Flow[..., Any]", self.definition)
 
-    @cached_property
-    def name(self) -> str:
-        """The flow's template filled in, or two friendly words."""
+    def _make_name(self) -> str:
+        # The flow's template filled in, or two friendly words.
         return self.definition.name_run(self, friendly_name())
 
     @property

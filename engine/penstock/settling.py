@@ -109,7 +109,9 @@ async def stop_children(run: FlowRun, host: Host) -> float:
     try:
         if live:
             await wait_for_children(run, host, grace)
-    except (*host.cancellations, KeyboardInterrupt):
+    except BaseException as error:
+        if not isinstance(error, (*host.cancellations, KeyboardInterrupt)):
+            raise
         grace = 0.0
         run_logger(run).warning("Interrupted again while stopping; not waiting for %d run(s).", len(run.live))
     for future in run.failures:

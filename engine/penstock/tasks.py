@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from penstock.cache_policies import CachePolicy, task_input_hash
@@ -304,7 +304,7 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     if "task_run_name" in options:
         options["run_name"] = options.pop("task_run_name")
     if fn is None:
-        return lambda function: _make(function, options)
+        return partial(_make, options=options)
     return _make(fn, options)
 
 

@@ -7,7 +7,7 @@ pytest fixture ``penstock_engine`` are imported when first asked for, because th
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -40,7 +40,7 @@ def penstock_test_harness(
     clock: Clock | None = None,
     sinks: Sequence[Sink] = (),
     grace: float = 2.0,
-) -> Iterator[Engine]:
+) -> Generator[Engine, None, None]:
     """An engine for the block, with a home of its own that is gone afterwards; no network, no subprocess.
 
     Args:
@@ -58,7 +58,7 @@ def penstock_test_harness(
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def _environment(variables: Mapping[str, str]) -> Generator[None, None, None]:
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

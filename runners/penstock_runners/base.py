@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
@@ -45,7 +46,6 @@ class TaskRunner(ABC):
         remote: Whether calls leave this process. If so, arguments and values must be picklable, and async functions
             run on the worker; if not, the engine keeps async functions on an event loop and never submits them.
         ordered: Whether what one run submits executes one after the other, in the order of submission.
-        blocked: How to wake the workers that wait for a run inside a call, where workers `help`.
         batches: Whether a submission costs enough for the engine to gather several calls into one.
         batch_size: How many calls travel together where neither the task nor the map says.
         batch_seconds: How long a batch lasts that ``"auto"`` makes: long enough to pay for its trip, short enough to
@@ -57,12 +57,16 @@ class TaskRunner(ABC):
     batch_size: int | Literal["auto"] = "auto"
     batch_seconds: float = 0.05
     ordered: ClassVar[bool] = False
-    blocked: AbstractSet[Callable[[], None]] = frozenset()
 
     on_line: Callable[[Call, LogLine], None] | None = None
     """Takes the log lines of running calls as they are made, set before `open`; without it they come with the outcome."""
 
     _clock: Clock | None = None
+
+    @property
+    def blocked(self) -> AbstractSet[Callable[[], None]]:
+        """How to wake the workers that wait for a run inside a call, where workers `help`."""
+        return frozenset()
 
     @property
     @abstractmethod

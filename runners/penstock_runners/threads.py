@@ -36,13 +36,18 @@ class ThreadPoolTaskRunner(TaskRunner):
             raise ConfigurationError(f"ThreadPoolTaskRunner(max_workers={max_workers!r}): give at least 1 worker.")
         self._max_workers = max_workers or default_workers()
         self._settings = max_workers
-        self.blocked: set[Callable[[], None]] = set()
+        self._blocked: set[Callable[[], None]] = set()
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._queued: dict[Call, Report] = {}
         self._running: dict[Call, Report] = {}
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._lock = threading.Lock()
+
+    @property
+    def blocked(self) -> set[Callable[[], None]]:
+        """How to wake the workers that wait."""
+        return self._blocked
 
     @property
     def capacity(self) -> int:

@@ -95,7 +95,7 @@ _spare: list[_VisitEngine] = []
 
 def _be(run: TaskRun | FlowRun, facts: Mapping[str, Any]) -> None:
     run.key = int(facts["id"].replace("-", ""), 16)
-    run.__dict__["name"] = facts["name"]
+    run._name = facts["name"]
     run.tags = frozenset(facts["tags"])
     run.attempt = facts["attempt"]
     run.is_async = run.definition.is_async
