@@ -307,6 +307,6 @@ def _remember_failure(run: Run, future: Future[Any], home: Any) -> None:
 
 def _log_end(run: Run, state: State) -> None:
     logger = task_runs if run.kind == "Task" else flow_runs
-    completed = state._type is _COMPLETED
-    if logger.isEnabledFor(INFO if completed else ERROR):
-        run_logger(run).log(INFO if completed else ERROR, "Finished in state %r", state)
+    level = INFO if state._type is _COMPLETED or state.is_cancelled() else ERROR
+    if logger.isEnabledFor(level):
+        run_logger(run).log(level, "Finished in state %r", state)
