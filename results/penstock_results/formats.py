@@ -25,7 +25,6 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ import orjson
 from penstock.errors import ConfigurationError, ResultCorrupt, ResultError, ResultForbidden
 from penstock_results.blobs import Bytes, Sink
 from penstock_results.compression import Codec, codec, worthwhile
+from penstock_results.digests import DIGESTS, Digester
 
 __all__ = ("HEAD_READ", "ContainerWriter", "Head", "Written", "read_container", "read_head")
 
@@ -101,8 +101,7 @@ class ContainerWriter(io.RawIOBase):
         self._sink = sink
         self._codec = codec
         self._key = key
-        self._digest = _DIGESTS[head.digest]
-        self._digester: Executor | None = None
+        self._digester = Digester(head.digest)
         self._position = 0
         self._pending = bytearray()
         self._chunks: list[tuple[int, int, Callable[[], str]]] = []
@@ -148,10 +147,8 @@ class ContainerWriter(io.RawIOBase):
         return Written(sum(chunk[0] for frame in self._frames for chunk in frame["chunks"]), _checksum(table))
 
     def close(self) -> None:
-        """Stop the thread that digests, whether the container is finished or not."""
-        if self._digester is not None:
-            self._digester.shutdown(cancel_futures=True)
-            self._digester = None
+        """Stop digesting, whether the container is finished or not."""
+        self._digester.close()
         super().close()
 
     def _begin(self) -> None:
@@ -172,21 +169,8 @@ class ContainerWriter(io.RawIOBase):
             if len(packed) < len(data):
                 stored = packed
                 self._frames[-1]["codec"] = self._codec.name
-        self._chunks.append((len(data), len(stored), self._digested(stored)))
+        self._chunks.append((len(data), len(stored), self._digester.start(stored)))
         self._put(stored)
-
-    def _digested(self, stored: Bytes) -> Callable[[], str]:
-        """Digest a chunk, a large one on a thread while it is being written.
-
-        Both leave Python's lock alone, so the checksum of a large value costs no time on a second core
-        (benchmarks/results.py: 1.5 times the bare disk for a frame without the thread).
-        """
-        if len(stored) < _GATHERED:
-            digest = self._digest(stored)
-            return lambda: digest
-        if self._digester is None:
-            self._digester = ThreadPoolExecutor(1, "penstock-digest")
-        return self._digester.submit(self._digest, stored).result
 
     def _put(self, data: Bytes) -> None:
         if len(data):
@@ -251,7 +235,7 @@ class _Frames:
     def __init__(self, blob: memoryview, key: str, head: Head, table: Any) -> None:
         self._blob = blob
         self._key = key
-        self._digest = _DIGESTS[head.digest]
+        self._digest = DIGESTS[head.digest]
         try:
             self._table = [_Frame.parse(row) for row in table]
         except (KeyError, TypeError, ValueError) as error:
@@ -359,7 +343,7 @@ def _head(packed: memoryview, key: str) -> Head:
         raise _corrupt(key, "its head is malformed") from error
     if head.key != key:
         raise _corrupt(key, f"what lies there was written as {head.key!r}")
-    if head.digest not in _DIGESTS:
+    if head.digest not in DIGESTS:
         raise _corrupt(key, f"its digest {head.digest!r} is unknown")
     return head
 
@@ -386,17 +370,6 @@ def _sign(key: bytes, seal: bytes) -> bytes:
 
 def _checksum(table: Bytes) -> str:
     return hashlib.sha256(table).hexdigest()[:32]
-
-
-def _crc32(data: Bytes) -> str:
-    return f"{zlib.crc32(data):08x}"
-
-
-def _sha256(data: Bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-_DIGESTS: Mapping[str, Callable[[Bytes], str]] = {"crc32": _crc32, "sha256": _sha256}
 
 
 def _corrupt(key: str, why: str) -> ResultCorrupt:
