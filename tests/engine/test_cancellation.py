@@ -69,10 +69,10 @@ def test_cancelling_a_flow_on_threads_fences_it_in() -> None:
         clock = Stopwatch()
         assert handle.cancel() is True
         started = tally.counts["started"]
-        handle.wait(2)
+        handle.wait(20)
         assert handle.done
-        assert recorder.wait_until(lambda: len(recorder.states) >= QUEUED + 29 and recorder.all_ended(), 2)
-        assert clock.seconds < 2
+        assert recorder.wait_until(lambda: len(recorder.states) >= QUEUED + 29 and recorder.all_ended(), 20)
+        assert clock.busy < 2
         assert {entry.run.split("-")[0] for entry in runtime.overdue()} == {"blocker"}
         release.set()
         tally.wait_for("finally", 4)
@@ -131,7 +131,7 @@ async def test_cancelling_an_async_flow_fences_it_in() -> None:
         assert handle.cancel() is True
         with pytest.raises(CancelledRun):
             await handle
-        assert clock.seconds < 2
+        assert clock.busy < 2
     assert tally.counts == {"started": 4, "finally": 4, "subflow finally": 2, "flow finally": 1}
     assert recorder.ends() == {"Cancelled": QUEUED + 4 + 2 + 20 + 1}
     assert recorder.endings_per_run() == {1}
@@ -166,7 +166,7 @@ def test_cancelling_a_flow_on_the_sequential_runner_stops_it_at_the_next_start()
         go.set()
         handle.wait(2)
         assert handle.done
-        assert clock.seconds < 2
+        assert clock.busy < 2
     assert tally.counts == {"started": 1, "ended": 1, "subflow finally": 1}
     assert recorder.all_ended()
     assert handle.state.is_cancelled()
@@ -196,7 +196,7 @@ async def test_cancelling_async_tasks_on_the_sequential_runner_starts_none_of_th
         handle.cancel()
         with pytest.raises(CancelledRun):
             await handle
-        assert clock.seconds < 2
+        assert clock.busy < 2
     assert tally.counts == {"started": 1, "finally": 1}
     assert recorder.ends() == {"Cancelled": QUEUED + 1}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, process_time
 
 from penstock.ports import Event
 from penstock.states import State
@@ -65,7 +65,13 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._start = monotonic()
+        self._busy = process_time()
 
     @property
     def seconds(self) -> float:
         return monotonic() - self._start
+
+    @property
+    def busy(self) -> float:
+        """Seconds that this process has worked since: what a bound means when the machine has other work to do."""
+        return process_time() - self._busy
