@@ -266,6 +266,9 @@ class resting:  # noqa: N801 (reads as a statement: `with resting(run, signal)`)
 
     def __exit__(self, *_: object) -> None:
         for run in self._runs:
+            if len(run.rests_on) == 1:
+                run.rests_on = ()
+                continue
             left = list(run.rests_on)
             left.remove(self._signal)
             run.rests_on = tuple(left)
