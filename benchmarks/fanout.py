@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 import measure
@@ -50,7 +50,7 @@ async def async_map(count: int) -> float:
 
 
 @flow
-def thread_submit(count: int) -> float:
+def submit_all(count: int) -> float:
     began = time.perf_counter()
     futures = [sync_task.submit(value) for value in range(count)]
     for future in futures:
@@ -59,13 +59,13 @@ def thread_submit(count: int) -> float:
 
 
 @flow
-def thread_map(count: int) -> float:
+def map_all(count: int) -> float:
     began = time.perf_counter()
     sync_task.map(range(count)).result()
     return time.perf_counter() - began
 
 
-def bare_threads(pool: ThreadPoolExecutor, count: int) -> float:
+def bare_submit(pool: Executor, count: int) -> float:
     """Seconds that as many bare submissions take."""
     began = time.perf_counter()
     futures = [pool.submit(identity, value) for value in range(count)]
@@ -84,9 +84,9 @@ def rows(small: bool) -> list[measure.Row]:
         compare("async .map in an async flow", FLOOR, 3.0, on_loop, lambda: asyncio.run(async_map(count))),
     ]
     with ThreadPoolExecutor(WORKERS) as pool, Engine(runner=ThreadPoolTaskRunner(max_workers=WORKERS)):
-        on_threads, name = partial(bare_threads, pool, count), "ThreadPoolExecutor.submit + result"
-        found.append(compare(".submit on threads", name, 4.0, on_threads, partial(thread_submit, count)))
-        found.append(compare(".map on threads", name, 4.0, on_threads, partial(thread_map, count)))
+        on_threads, name = partial(bare_submit, pool, count), "ThreadPoolExecutor.submit + result"
+        found.append(compare(".submit on threads", name, 4.0, on_threads, partial(submit_all, count)))
+        found.append(compare(".map on threads", name, 4.0, on_threads, partial(map_all, count)))
     return found
 
 

@@ -2,8 +2,8 @@
 
 A time says as much about the machine and its neighbours as about the code, so nothing here compares one with a
 constant. Floor and ours take turns in one process, at least five times each and some seconds in all; whatever slows
-the machine for a while slows both, and the ratio of the medians is the result. The smallest and the largest ratio of one pair say how far to
-trust it.
+the machine for a while slows both, and the ratio of the medians is the result. The smallest and the largest ratio of
+one pair say how far to trust it.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def program(description: str | None, measure: Callable[[bool], list[Row]]) -> No
         measure: Gives the rows; its argument says whether a small run is enough.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a hundredth of the size and two pairs, for the test suite")
+    parser.add_argument("--small", action="store_true", help="a fraction of the size and two pairs, for the suite")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     options = parser.parse_args()
     logging.getLogger("penstock").setLevel(logging.WARNING)

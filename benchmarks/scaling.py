@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import measure
 from direct import sync_flow, sync_noop
-from fanout import async_map, thread_map
+from fanout import async_map, map_all
 
 from penstock import Engine
 from penstock.ports import Runner
@@ -30,8 +30,8 @@ def called(count: int) -> float:
 WAYS: dict[str, tuple[Runner, Callable[[int], float]]] = {
     "direct calls": (SequentialTaskRunner(), called),
     "async .map": (SequentialTaskRunner(), on_loop),
-    ".map, sequential": (SequentialTaskRunner(), thread_map),
-    ".map on threads": (ThreadPoolTaskRunner(max_workers=2), thread_map),
+    ".map, sequential": (SequentialTaskRunner(), map_all),
+    ".map on threads": (ThreadPoolTaskRunner(max_workers=2), map_all),
 }
 
 
