@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from penstock.errors import Cancelled, CrashedRun, RunnerClosed, RunnerError, SerializationError, TimedOut
+from penstock.errors import RunnerClosed, RunnerError, SerializationError
 from penstock.ports import Call, LogLine, Outcome, Report
-from penstock_runners import exits, wire
+from penstock_runners import exits, verdicts, wire
 from penstock_runners.failures import unpack_error
 from penstock_runners.members import Member, Shipment, Verdict, stop
 from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
@@ -89,7 +89,7 @@ class Pool:
             work = wire.pack_work(calls[0].work)
         except SerializationError as refusal:
             for call in calls:
-                report(call, Outcome(error=_copy(refusal)))
+                report(call, Outcome(error=verdicts.copy(refusal)))
             return
         for start in range(0, len(calls), LARGEST):
             batch, kept, refused = wire.pack(calls[start : start + LARGEST], work.digest)
@@ -108,9 +108,9 @@ class Pool:
             if member is not None and not member.revoke(index):
                 if member.position() != index:
                     return False  # it has ended, and its outcome is on the way
-                member.kill(_cancelled)
+                member.kill(verdicts.cancelled)
                 return True
-            news = self._take_out(shipment, [index], _cancelled)
+            news = self._take_out(shipment, [index], verdicts.cancelled)
         self._tell(news)
         return True
 
@@ -131,7 +131,7 @@ class Pool:
             self._lock.wait_for(self._is_quiet, grace)
             for member in self._members:
                 if member.shipment is not None:
-                    member.kill(_cancelled)
+                    member.kill(verdicts.cancelled)
             self._lock.wait_for(self._is_quiet)
             self._stopping = True
         self._ring()
@@ -146,7 +146,7 @@ class Pool:
         with self._lock:
             self._note(shipment)
             self._queue.append(shipment)
-            news = self._take_out(shipment, list(shipment.calls), _cancelled) if self._closing else []
+            news = self._take_out(shipment, list(shipment.calls), verdicts.cancelled) if self._closing else []
             wanted = self._dispatch()
         self._tell(news)
         if wanted:
@@ -157,7 +157,7 @@ class Pool:
         news: list[_News] = []
         for shipment, index in list(self._where.values()):
             if shipment.member is None or shipment.member.revoke(index):
-                news += self._take_out(shipment, [index], _cancelled)
+                news += self._take_out(shipment, [index], verdicts.cancelled)
         self._queue.clear()
         return news
 
@@ -225,7 +225,7 @@ class Pool:
         with self._lock:
             overdue = [member for member in self._members if member.due <= now and member.overdue(now)]
             for member in overdue:
-                member.kill(_timed_out)
+                member.kill(verdicts.timed_out)
         if now >= self._next_look:
             self._next_look = now + min(_LOOK, self._lease / 4)
             self._look(now)
@@ -330,7 +330,7 @@ class Pool:
             elif member.stopped is None:
                 member.stopped = now
             elif now - member.stopped >= self._lease:
-                member.kill(self._frozen)
+                member.kill(verdicts.frozen(self._lease))
 
     def _bury(self, member: Member) -> None:
         """Take leave of a worker: what it sent stands, the call that it was in is over, the others go to another."""
@@ -348,7 +348,7 @@ class Pool:
             self._lock.notify_all()
         self._tell(news)
         if not member.ready:
-            self._not_started(member.failure or _exit(member, code), is_final=member.failure is not None)
+            self._not_started(member.failure or verdicts.never_ready(member, code), is_final=member.failure is not None)
 
     def _settle(self, member: Member, position: int, code: int, oom: bool) -> list[_News]:
         shipment, member.shipment = member.shipment, None
@@ -378,72 +378,19 @@ class Pool:
             self._failed_starts = 0
             news: list[_News] = []
             for shipment in self._queue:
-                news += self._take_out(shipment, list(shipment.calls), _never_started(error))
+                news += self._take_out(shipment, list(shipment.calls), verdicts.never_started(error))
             self._queue.clear()
         self._tell(news)
-
-    def _frozen(self, shipment: Shipment, _: Call) -> Outcome:
-        member = shipment.member
-        name = "its worker" if member is None else member.name
-        text = f"{name} was stopped by a signal for more than the lease of {self._lease:g} s, and was killed"
-        return Outcome(crash=CrashedRun(f"task {shipment.task.name!r} crashed: {text}", "frozen"), worker=name)
 
     def _collapse(self, error: BaseException) -> None:
         with self._lock:
             self._closing = True
             news: list[_News] = []
             for shipment, index in list(self._where.values()):
-                news += self._take_out(shipment, [index], _broken(error))
+                news += self._take_out(shipment, [index], verdicts.broken(error))
             self._queue.clear()
             for member in self._members:
                 member.shipment = None
                 member.kill()
             self._lock.notify_all()
         self._tell(news)
-
-
-# --- outcomes that no worker made ---------------------------------------------------------------------------------
-
-
-def _copy(refusal: SerializationError) -> SerializationError:
-    copy = SerializationError(*refusal.args)
-    copy.__cause__ = refusal.__cause__
-    return copy
-
-
-def _cancelled(shipment: Shipment, _: Call) -> Outcome:
-    return Outcome(error=Cancelled(f"task {shipment.task.name!r} was cancelled"))
-
-
-def _timed_out(shipment: Shipment, call: Call) -> Outcome:
-    worker = "" if shipment.member is None else shipment.member.name
-    text = f"task {shipment.task.name!r} exceeded its timeout of {shipment.task.timeout:g} s"
-    error = TimedOut(f"{text}; its worker ({worker}) was killed")
-    error.run_id = str(call.run.id)
-    return Outcome(error=error, worker=worker)
-
-
-def _exit(member: Member, code: int) -> RunnerError:
-    return RunnerError(f"the worker ({member.name}) ended with code {code} before it was ready; its output says why")
-
-
-def _never_started(error: BaseException) -> Verdict:
-    def make(shipment: Shipment, _: Call) -> Outcome:
-        crash = CrashedRun(
-            f"task {shipment.task.name!r} crashed: no worker process could be started: {type(error).__name__}: {error}",
-            "start_failed",
-            entered=False,
-        )
-        crash.__cause__ = error
-        return Outcome(crash=crash)
-
-    return make
-
-
-def _broken(error: BaseException) -> Verdict:
-    def make(shipment: Shipment, _: Call) -> Outcome:
-        crash = CrashedRun(f"task {shipment.task.name!r} crashed: the runner itself failed: {error!r}", "runner")
-        crash.__cause__ = error
-        return Outcome(crash=crash)
-
-    return make
