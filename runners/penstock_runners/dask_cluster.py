@@ -141,6 +141,8 @@ def _restore_environment(before: Mapping[str, str | None]) -> None:
 def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
     kind = _cluster_class(settings.cluster_class)
     kwargs = {**_defaults(kind), **settings.cluster_kwargs}
+    if not kwargs.get("processes", True):
+        kwargs = {**kwargs, "host": settings.cluster_kwargs.get("host")}  # threads of this process have no address
     try:
         cluster = kind(**kwargs)
     except Exception as error:

@@ -18,7 +18,7 @@ from penstock_runners.dask_worker import Parcel, make_fence, run, withdraw
 from penstock_runners.extras import distributed
 from penstock_runners.journal import Journal
 from penstock_runners.pickling import Pickled
-from penstock_runners.references import ClusterReference, collecting, held_by, weight
+from penstock_runners.references import ClusterReference, collecting, held_by, let_go, weight
 from penstock_runners.shipments import Clerk, Manifest, Shipment, cancelled, crash
 from penstock_runners.wire import Batch, PackedWork, pack, pack_work, unpack_outcome
 
@@ -82,6 +82,7 @@ class Session:
         for shipment in self._manifest.all:
             self._manifest.end(shipment, cancelled)
         self._clerk.dismiss()
+        let_go(self.id)
         self._connection.close()
         if self._journal is not None:
             self._journal.close()

@@ -19,7 +19,7 @@ from penstock_runners.journal import Journal
 from penstock_runners.pickling import Pickled
 from penstock_runners.ray_cluster import Connection, RaySettings, connect
 from penstock_runners.ray_worker import Parcel
-from penstock_runners.references import ClusterReference, collecting, held_by, weight
+from penstock_runners.references import ClusterReference, collecting, held_by, let_go, weight
 from penstock_runners.shipments import Clerk, Manifest, Shipment, cancelled, crash
 from penstock_runners.wire import PackedWork, pack, pack_work, unpack_outcome
 
@@ -91,6 +91,7 @@ class Session:
         for shipment in self._manifest.all:
             self._cancel_task(shipment, force=True)
             self._manifest.end(shipment, cancelled)
+        let_go(self.id)
         asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._listener.join()

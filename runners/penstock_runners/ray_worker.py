@@ -115,7 +115,8 @@ def stream(content: Parcel | bytes, *values: Pickled) -> Iterator[Any]:
         kept = {key: value for message in messages for key, value in message.kept.items()}
         if messages:
             yield [message.content for message in messages], list(kept)
-            yield from kept.values()
+            for value in kept.values():  # noqa: UP028 (Ray sends into the generator, which a dict's iterator refuses)
+                yield value
     # A function whose timeout has passed still runs and uses this slot.
     while not settled(60.0):
         pass

@@ -22,7 +22,7 @@ from penstock.ports import Reference
 from penstock_runners import pickling
 from penstock_runners.pickling import Packet, Pickled
 
-__all__ = ("INLINE_LIMIT", "ClusterReference", "Holder", "collecting", "held_by", "provided", "weight")
+__all__ = ("INLINE_LIMIT", "ClusterReference", "Holder", "collecting", "held_by", "let_go", "provided", "weight")
 
 # Bytes of a pickled value above which it stays where it was made: up to here one message that carries the value is
 # cheaper than a second trip to fetch it (benchmarks/wire.py).
@@ -116,6 +116,11 @@ def _arrive(session: str, key: str, size: int) -> Any:
 def held_by(holder: Holder, session: str) -> None:
     """Let references of that session find their holder, for as long as it lives."""
     _holders[session] = holder
+
+
+def let_go(session: str) -> None:
+    """The session is closed: what it kept is gone."""
+    _holders.pop(session, None)
 
 
 @contextmanager

@@ -1,0 +1,142 @@
+"""What Dask and Ray have in common beside the shipped suite: values that stay on the cluster, and who ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from penstock.errors import CrashedRun, RunnerError
+from penstock.ports import Call, Outcome, Reference
+from penstock_runners import probes
+from penstock_runners.base import TaskRunner
+from penstock_runners.probes import entries, make_calls, wait_until
+from penstock_runners.testing import RunnerTests
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def make_array(length: int) -> Array:
+    return np.ones(length)
+
+
+def add_one(array: Array) -> Array:
+    return array + 1
+
+
+def total(arrays: dict[str, list[Array]], factor: int = 1) -> float:
+    return factor * sum(float(array.sum()) for array in arrays["all"])
+
+
+def scaled(factor: int, array: Array) -> float:
+    return factor * float(array.sum())
+
+
+def where() -> int:
+    return os.getpid()
+
+
+def work_or_die(file: Path, number: int) -> int:
+    """Leave a mark, then work for a moment; every tenth kills its worker."""
+    probes.note(file, number)
+    time.sleep(0.01)
+    if number % 10 == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+class ClusterRunnerTests(RunnerTests):
+    """The shipped suite, with large values brought home where it expects values, and the tests below."""
+
+    def run(self, runner: TaskRunner, calls: list[Call]) -> list[Outcome]:
+        outcomes = super().run(runner, calls)
+        for outcome in outcomes:
+            if isinstance(outcome.value, Reference):
+                outcome.value = outcome.value.load()
+        return outcomes
+
+    def kept(self, runner: TaskRunner, function: Any, *args: Any) -> Reference:
+        (outcome,) = super().run(runner, make_calls(function, [args]))
+        assert isinstance(outcome.value, Reference), outcome
+        return outcome.value
+
+    def test_large_values_never_pass_through_the_driver(self, runner: TaskRunner) -> None:
+        length = 100_000_000 // 8
+        before = psutil.Process().memory_info().rss
+        value = self.kept(runner, make_array, length)
+        assert (value.size or 0) > 8 * length
+        for _ in range(2):
+            assert runner.accepts(value)
+            value = self.kept(runner, add_one, value)
+        (call,) = make_calls(total, [({"all": [value, value]},)], constants={"factor": 10})
+        assert super().run(runner, [call])[0].value == 10 * 2 * 3 * length
+        assert psutil.Process().memory_info().rss - before < 50_000_000
+
+    def test_a_kept_value_among_the_constants_reaches_every_call(self, runner: TaskRunner) -> None:
+        array = self.kept(runner, make_array, 20_000)
+        outcomes = self.run(runner, make_calls(scaled, [(1,), (2,)], constants={"array": array}))
+        assert [outcome.value for outcome in outcomes] == [20_000.0, 40_000.0]
+
+    def test_a_reference_of_a_runner_that_was_closed_says_so(self) -> None:
+        with self.make_runner() as runner:
+            reference = self.kept(runner, make_array, 20_000)
+            assert float(reference.load().sum()) == 20_000.0
+        assert not runner.accepts(reference)
+        with pytest.raises(RunnerError, match="before the runner is closed"):
+            reference.load()
+
+    def test_workers_that_die_under_load(self, runner: TaskRunner, tmp_path: Path) -> None:
+        file = tmp_path / "entries"
+        calls = make_calls(work_or_die, [(file, i) for i in range(40)])
+        reports = self.reports()
+        for start in range(0, 20, 5):
+            runner.submit(calls[start : start + 5], reports)
+        for call in calls[20:]:
+            runner.submit([call], reports)
+        outcomes = reports.of(calls)
+        lost = [number for number, outcome in enumerate(outcomes) if outcome.crash is not None]
+        assert {9, 19, 29, 39} <= set(lost)
+        assert all(outcome.value == i for i, outcome in enumerate(outcomes) if i not in lost)
+        assert all(isinstance(outcomes[number].crash, CrashedRun) for number in lost)
+        assert len(entries(file)) == len(set(entries(file))), "a call was entered twice"
+        assert len(reports.all) == len(calls)
+
+    def test_importing_the_runner_imports_no_cluster_library(self) -> None:
+        module = type(self.make_runner()).__module__
+        code = f"import sys, {module}; sys.exit(bool({{'ray', 'dask', 'distributed'}} & sys.modules.keys()))"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def gone_after_kill(script: Path, patience: float) -> None:
+    """Start a program that opens a runner and prints its children, kill it, and wait until they are gone."""
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in program.stdout.readline().split()]
+        assert children
+        program.kill()
+    _, alive = psutil.wait_procs(children, timeout=patience)
+    try:
+        assert not alive, f"processes left behind: {[(process.pid, process.name()) for process in alive]}"
+    finally:
+        for process in alive:
+            process.kill()
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses on which a process and its children take connections."""
+    found = set()
+    for each in (process, *process.children(recursive=True)):
+        with each.oneshot():
+            found.update(link.laddr.ip for link in each.net_connections() if link.status == psutil.CONN_LISTEN)
+    return found
+
+
+__all__ = ("ClusterRunnerTests", "gone_after_kill", "listening", "wait_until", "where")
