@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
+from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
 from penstock.logging import relay
@@ -220,5 +221,10 @@ class _Place:
         return True
 
     def __call__(self, _: Signal) -> None:
-        if self.leave():
+        if not self.leave():
+            return
+        if is_timer_thread():
+            # Hooks and a sequential runner execute the user's code in this step, and every timer would wait for it.
+            threading.Thread(target=take, args=(self._stepper.go_on,), name="penstock-step", daemon=True).start()
+        else:
             take(self._stepper.go_on)
