@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from worlds import INLINE, World
 
 from penstock import Engine, State, flow, task
-from penstock.errors import ConfigurationError, FailedRun
+from penstock.errors import ConfigurationError, CrashedRun, FailedRun
 from penstock.policies import MAX_DELAYS, RetryPolicy, aggregate
-from penstock.runners import ThreadPoolTaskRunner
+from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.states import Cancelled, Completed, Failed, Paused, Skipped
 from penstock.tasks import exponential_backoff
 from penstock.testing import VirtualClock, penstock_test_harness
@@ -388,3 +388,48 @@ def test_a_verdict_carries_the_childs_exception() -> None:
         aggregate([Completed(), FAILED]).result()
     with pytest.raises(FailedRun):
         aggregate([Failed(message="no")]).result()
+
+
+@pytest.mark.parametrize("virtual", [False, True], ids=["system clock", "virtual clock"])
+def test_a_retried_task_may_itself_wait_for_a_retry(virtual: bool) -> None:
+    """No user code runs on the thread of the timers, where it would wait for a timer that waits for it."""
+    entered: list[str] = []
+
+    @task(retries=1, retry_delay_seconds=0.01)
+    def inner() -> str:
+        entered.append("inner")
+        if entered.count("inner") == 1:
+            raise ValueError("inner")
+        return "value"
+
+    @task(retries=1, retry_delay_seconds=0.01)
+    def outer() -> str:
+        entered.append("outer")
+        if entered.count("outer") == 1:
+            raise ValueError("outer")
+        return inner()
+
+    with penstock_test_harness(SequentialTaskRunner, clock=VirtualClock(autojump=True) if virtual else None):
+        assert flow(lambda: outer.submit().result(timeout=5))() == "value"
+    assert entered == ["outer", "outer", "inner", "inner"]
+
+
+class BrokenClock(VirtualClock):
+    """A clock that cannot set timers."""
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        raise OSError("no timers left")
+
+
+@pytest.mark.parametrize("submitted", [False, True], ids=["called", "submitted"])
+def test_what_goes_wrong_in_the_engine_itself_is_a_named_crash(world: World, submitted: bool) -> None:
+    async def fails() -> None:
+        raise ValueError("boom")
+
+    work = task(retries=1, retry_delay_seconds=60)(world.function(fails))
+
+    async def body() -> Any:
+        await world.get(work.submit() if submitted else work())
+
+    with penstock_test_harness(clock=BrokenClock()), pytest.raises(CrashedRun, match="no timers left"):
+        world.run(flow(world.function(body)))
