@@ -16,7 +16,7 @@ check: .venv/installed  ## style and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: .venv/installed  ## what each promise costs, beside its floor
-	set -e; for promise in benchmarks/[a-z]*.py; do $(BIN)/python $$promise; done
+	$(BIN)/python benchmarks/run.py
 
 chaos: .venv/installed  ## long runs under kill -9, full disks and cut networks
 	$(BIN)/python -m pytest -m chaos

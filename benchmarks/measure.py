@@ -194,21 +194,30 @@ def show(rows: Iterable[Row], title: str) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+def arguments(description: str | None) -> argparse.Namespace:
+    """Read a benchmark's arguments; the description is its docstring."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a fraction of the size and two pairs, for the suite")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    logging.getLogger("penstock").setLevel(logging.WARNING)
+    return parser.parse_args()
+
+
+def finish(rows: Sequence[Row], facts: dict[str, Any], report: Path | None) -> None:
+    """Print the table and, if somebody asked for it, write the report."""
+    show(rows, describe(facts))
+    if report is not None:
+        figures = [{**asdict(row), "verdict": row.verdict} for row in rows]
+        report.write_text(json.dumps({"machine": facts, "rows": figures}, indent=1))
+
+
 def program(description: str | None, measure: Callable[[bool], list[Row]]) -> None:
-    """Be the main program of one benchmark: read the arguments, measure, print, and write the report.
+    """Be the main program of one benchmark.
 
     Args:
         description: The benchmark's docstring.
         measure: Gives the rows; its argument says whether a small run is enough.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="a fraction of the size and two pairs, for the suite")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
-    options = parser.parse_args()
-    logging.getLogger("penstock").setLevel(logging.WARNING)
+    options = arguments(description)
     facts = machine()
-    rows = measure(options.small)
-    show(rows, describe(facts))
-    if options.json:
-        report = {"machine": facts, "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
-        options.json.write_text(json.dumps(report, indent=1))
+    finish(measure(options.small), facts, options.json)

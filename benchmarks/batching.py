@@ -1,0 +1,139 @@
+"""How many calls should travel together: fixed sizes beside ``"auto"``, for short, middling and long tasks.
+
+python benchmarks/batching.py [--small] [--json FILE]      writes batching.svg beside the JSON file
+
+The floor of each row is the fixed size that was the quickest, which nobody knows beforehand; ``"auto"`` has to come
+close to it for every length. The constants of penstock/schedule.py and each runner's ``batch_seconds`` were chosen by
+this sweep.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import measure
+from burning import burn, loops_for
+
+from penstock import Engine, flow, task
+from penstock.ports import Runner
+from penstock.runners import DaskTaskRunner, ProcessPoolTaskRunner, RayTaskRunner
+
+WORKERS = 2
+Size = int | Literal["auto"]
+SIZES: tuple[Size, ...] = (1, 10, 100, 1000, "auto")
+
+# Seconds of a task, and how many of them: enough that a size of 1,000 can show what it is good for, few enough that a
+# size of 1 ends within some seconds.
+SHAPES = {10e-6: 5_000, 1e-3: 2_000, 50e-3: 60}
+
+burning = task(burn)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Seconds of every turn of each size, for one runner and one length of a task."""
+
+    runner: str
+    seconds: float
+    count: int
+    turns: dict[Size, list[float]]
+
+    def median(self, size: Size) -> float:
+        """Seconds that a map with this size took."""
+        return statistics.median(self.turns[size])
+
+    @property
+    def best_fixed(self) -> Size:
+        """The quickest size that is a number."""
+        return min((size for size in self.turns if size != "auto"), key=self.median)
+
+
+@flow
+def burn_in_batches(loops: int, count: int, size: Size) -> float:
+    began = time.perf_counter()
+    burning.map([loops] * count, batch_size=size).result()
+    return time.perf_counter() - began
+
+
+def sweep(name: str, seconds: float, count: int, rounds: int) -> Sweep:
+    """Let the sizes take turns on the open engine's runner."""
+    loops = loops_for(seconds)
+    turns: dict[Size, list[float]] = {size: [] for size in SIZES}
+    burn_in_batches(loops, count, "auto")
+    for _ in range(rounds):
+        for size in SIZES:
+            turns[size].append(burn_in_batches(loops, count, size))
+    return Sweep(name, seconds, count, turns)
+
+
+def sweeps(small: bool) -> list[Sweep]:
+    """Sweep every runner that has batches."""
+    runners: dict[str, Runner] = {
+        "process": ProcessPoolTaskRunner(WORKERS),
+        "Dask": DaskTaskRunner(cluster_kwargs={"n_workers": WORKERS, "threads_per_worker": 1}),
+        "Ray": RayTaskRunner(init_kwargs={"num_cpus": WORKERS}),
+    }
+    found = list[Sweep]()
+    for name, runner in runners.items():
+        with Engine(runner=runner):
+            for seconds, count in SHAPES.items():
+                found.append(sweep(name, seconds, count // 20 if small else count, 1 if small else measure.PAIRS))
+    return found
+
+
+def row(found: Sweep) -> measure.Row:
+    """Compare auto with the best fixed size."""
+    best = found.best_fixed
+    ratios = [ours / fixed for ours, fixed in zip(found.turns["auto"], found.turns[best], strict=True)]
+    floor, ours = found.median(best), found.median("auto")
+    name = f"{found.runner} runner, auto, {found.count:,} x {found.seconds * 1e3:g} ms"
+    per_task = 1e6 / found.count
+    return measure.Row(
+        name, f"batches of {best}", 1.2, ours / floor, min(ratios), max(ratios), "x", floor * per_task, ours * per_task
+    )
+
+
+def draw(found: list[Sweep]) -> bytes:
+    """Plot the time of a task over the size of its batch."""
+    import io
+
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    names = list(dict.fromkeys(each.runner for each in found))
+    figure, axes = pyplot.subplots(1, len(names), figsize=(4 * len(names), 3.6), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], names, strict=True):
+        for each in found:
+            if each.runner == name:
+                medians = [each.median(size) / each.count * 1e6 for size in SIZES]
+                axis.plot([str(size) for size in SIZES], medians, "o-", label=f"{each.seconds * 1e3:g} ms")
+        axis.set(title=f"{name} runner", xlabel="calls in a batch", yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("µs a task, all told")
+    axes[0][-1].legend(title="task lasts")
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    return drawn.getvalue()
+
+
+def main() -> None:
+    """Sweep, print, and write the figures and the plot."""
+    options = measure.arguments(__doc__)
+    facts = measure.machine()
+    found = sweeps(options.small)
+    measure.finish([row(each) for each in found], facts, options.json)
+    for each in found:
+        medians = ", ".join(f"{size}: {each.median(size) / each.count * 1e6:,.0f}" for size in SIZES)
+        print(f"{each.runner} runner, {each.seconds * 1e3:g} ms, µs a task by size: {medians}")
+    if options.json:
+        options.json.with_name("batching.svg").write_bytes(draw(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Every benchmark runs, and its report is complete. How quick anything is, is no business of the suite's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+# What each benchmark measures, as the beginnings of its rows.
+PATHS = {
+    "direct": [
+        "sync task called in a sync flow",
+        "async task awaited in an async flow",
+        "the same with a list of 1,000,000",
+        "NO_CACHE and no persistence",
+    ],
+    "fanout": [
+        "async .submit in an async flow",
+        "async .map in an async flow",
+        ".submit on threads",
+        ".map on threads",
+    ],
+    "scaling": ["direct calls", "async .map", ".map, sequential", ".map on threads"],
+    "processes": [
+        "process runner, .map with auto batches, 200",
+        "process runner, .map with auto batches, 400",
+        "process runner, .submit",
+    ],
+    "dask_runner": ["Dask runner, .submit", "Dask runner, .map with auto batches"],
+    "ray_runner": ["Ray runner, .submit", "Ray runner, .map with auto batches"],
+    "cpu": [
+        f"{runner} runner, {shape}" for runner in ("process", "Dask", "Ray") for shape in ("20 x 1 ms", "4 x 20 ms")
+    ],
+    "batching": [
+        f"{runner} runner, auto, {shape}"
+        for runner in ("process", "Dask", "Ray")
+        for shape in ("250 x 0.01 ms", "100 x 1 ms", "3 x 50 ms")
+    ],
+    "imports": ["import penstock, processor time", "import penstock, memory"],
+    "memory": [
+        "1,000 submitted tasks",
+        "map_iter on threads",
+        "map_iter on a loop",
+        "1,000 flows",
+    ],
+}
+
+
+def run_small(name: str, report: Path) -> dict[str, Any]:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--small", "--json", str(report)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(json.loads(report.read_text()))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_it_runs_small_and_reports_every_row(name: str, tmp_path: Path) -> None:
+    report = run_small(name, tmp_path / "report.json")
+    assert [path for row, path in zip(report["rows"], PATHS[name], strict=True) if row["path"].startswith(path)] == (
+        PATHS[name]
+    )
+    for row in report["rows"]:
+        assert row["least"] <= row["most"]
+        assert row["unit"] != "x" or (row["least"] > 0 and row["floor_median"] > 0)
+        assert row["verdict"] == judged(row)
+    assert report["machine"]["python"] == sys.version.split()[0]
+    assert name != "batching" or "<svg" in (tmp_path / "batching.svg").read_text()
+    assert {"penstock", "dask", "ray"} <= report["machine"]["packages"].keys()
+
+
+def judged(row: dict[str, Any]) -> str:
+    if row["budget"] is None:
+        return ""
+    return "kept" if row["result"] <= row["budget"] else "MISSED"
+
+
+def test_all_of_them_make_one_table_and_leave_the_page_alone_when_small() -> None:
+    page = FOLDER.parent / "docs" / "reference" / "performance.md"
+    before = page.read_text()
+    command = [sys.executable, str(FOLDER / "run.py"), "--small", "imports", "results"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "import penstock, memory" in printed
+    assert "array to the local store and back" in printed
+    assert page.read_text() == before
+
+
+def test_a_benchmark_that_does_not_exist_is_named() -> None:
+    command = [sys.executable, str(FOLDER / "run.py"), "nonsense"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "no benchmark nonsense" in ended.stderr
+
+
+def test_a_program_for_every_promise_is_in_the_list() -> None:
+    programs = {path.stem for path in FOLDER.glob("*.py")} - {"measure", "burning", "run", "hashing", "results"}
+    assert programs == set(PATHS)
