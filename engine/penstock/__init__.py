@@ -9,6 +9,7 @@ from __future__ import annotations
 from penstock.annotations import allow_failure, quote, unmapped
 from penstock.context import tags
 from penstock.engine import Engine
+from penstock.explain import explain_cache
 from penstock.flows import Flow, flow
 from penstock.futures import as_completed, wait, wait_async
 from penstock.logging import get_run_logger
@@ -27,6 +28,7 @@ __all__ = (
     "__version__",
     "allow_failure",
     "as_completed",
+    "explain_cache",
     "flow",
     "get_run_logger",
     "quote",

@@ -262,9 +262,6 @@ def start_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     return future
 
 
-def _without_parent(
-    flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine
-) -> FlowRun:
+def _without_parent(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> FlowRun:
     current_run.set(None)
     return make_flow_run(flow, args, kwargs, engine)
-

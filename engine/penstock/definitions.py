@@ -206,4 +206,3 @@ def _checked_hooks(hooks: Any, name: str, owner: object) -> tuple[Hook, ...]:
         if not callable(hook):
             raise ConfigurationError(f"{owner}: {name} has {hook!r} in it, which cannot be called.")
     return checked
-

@@ -100,7 +100,7 @@ class Dispatcher:
         return run.work.batch_size or self._runner.batch_size
 
     def _send(self, batches: Sequence[Sequence[TaskRun]]) -> None:
-        """Begin the runs of each batch and submit their calls; batches of which nothing is left make room for others."""
+        """Begin the runs of each batch and submit their calls; one of which nothing is left makes room."""
         todo = list(batches)
         while todo:
             calls = self._assemble(todo.pop(0))

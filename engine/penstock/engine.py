@@ -225,13 +225,19 @@ class Engine:
             runner.close(self.grace)
         self._events.close(self.grace)
 
+    def _close_at_exit(self) -> None:
+        try:
+            self._close()
+        except KeyboardInterrupt:
+            pass  # Ctrl-C while waiting for threads that do not end: they are daemons and die with the process
+
 
 _open_engines: list[Engine] = []
 _default: Engine | None = None
 
 
 def engine_in_use() -> Engine:
-    """The engine for a run that starts here: the current run's, the one in scope, the innermost open, or the default."""
+    """The engine of a run that starts here: the current run's, that in scope, the innermost open, or the default."""
     run = current_run.get()
     if run is not None:
         return run.engine
@@ -247,5 +253,5 @@ def _default_engine() -> Engine:
     global _default
     if _default is None:
         _default = Engine()
-        atexit.register(_default._close)
+        atexit.register(_default._close_at_exit)
     return _default

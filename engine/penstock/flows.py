@@ -53,7 +53,9 @@ class Flow(Definition[P, R], Generic[P, R]):
         self.should_validate_parameters = True if validate is None else validate
         self.on_unfinished: OnUnfinished = options.get("on_unfinished") or "wait"
         if self.on_unfinished not in ("wait", "cancel", "detach"):
-            raise ConfigurationError(f"{self}: on_unfinished={self.on_unfinished!r}; give 'wait', 'cancel' or 'detach'.")
+            raise ConfigurationError(
+                f"{self}: on_unfinished={self.on_unfinished!r}; give 'wait', 'cancel' or 'detach'."
+            )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow here and return its value.
@@ -87,29 +89,29 @@ class Flow(Definition[P, R], Generic[P, R]):
     def with_options(
         self,
         *,
-        name: str | None | Keep = KEEP,
-        description: str | None | Keep = KEEP,
-        version: str | None | Keep = KEEP,
-        tags: Iterable[str] | None | Keep = KEEP,
-        flow_run_name: str | Callable[..., str] | None | Keep = KEEP,
-        retries: int | None | Keep = KEEP,
-        retry_delay_seconds: RetryDelay | None | Keep = KEEP,
-        retry_jitter_factor: float | None | Keep = KEEP,
-        retry_condition_fn: Callable[..., Any] | None | Keep = KEEP,
-        timeout_seconds: float | None | Keep = KEEP,
-        task_runner: Runner | type[Runner] | None | Keep = KEEP,
-        validate_parameters: bool | None | Keep = KEEP,
-        log_prints: bool | None | Keep = KEEP,
-        persist_result: bool | None | Keep = KEEP,
+        name: str | Keep | None = KEEP,
+        description: str | Keep | None = KEEP,
+        version: str | Keep | None = KEEP,
+        tags: Iterable[str] | Keep | None = KEEP,
+        flow_run_name: str | Callable[..., str] | Keep | None = KEEP,
+        retries: int | Keep | None = KEEP,
+        retry_delay_seconds: RetryDelay | Keep | None = KEEP,
+        retry_jitter_factor: float | Keep | None = KEEP,
+        retry_condition_fn: Callable[..., Any] | Keep | None = KEEP,
+        timeout_seconds: float | Keep | None = KEEP,
+        task_runner: Runner | type[Runner] | Keep | None = KEEP,
+        validate_parameters: bool | Keep | None = KEEP,
+        log_prints: bool | Keep | None = KEEP,
+        persist_result: bool | Keep | None = KEEP,
         result_storage: Any = KEEP,
-        result_serializer: str | None | Keep = KEEP,
-        cache_result_in_memory: bool | None | Keep = KEEP,
-        on_unfinished: OnUnfinished | None | Keep = KEEP,
-        on_running: Iterable[Hook] | None | Keep = KEEP,
-        on_completion: Iterable[Hook] | None | Keep = KEEP,
-        on_failure: Iterable[Hook] | None | Keep = KEEP,
-        on_cancellation: Iterable[Hook] | None | Keep = KEEP,
-        on_crashed: Iterable[Hook] | None | Keep = KEEP,
+        result_serializer: str | Keep | None = KEEP,
+        cache_result_in_memory: bool | Keep | None = KEEP,
+        on_unfinished: OnUnfinished | Keep | None = KEEP,
+        on_running: Iterable[Hook] | Keep | None = KEEP,
+        on_completion: Iterable[Hook] | Keep | None = KEEP,
+        on_failure: Iterable[Hook] | Keep | None = KEEP,
+        on_cancellation: Iterable[Hook] | Keep | None = KEEP,
+        on_crashed: Iterable[Hook] | Keep | None = KEEP,
     ) -> Flow[P, R]:
         """A copy of the flow with some options changed; None, or an empty list, clears one."""
         changes = {key: value for key, value in locals().items() if key not in ("self", "flow_run_name")}
@@ -178,7 +180,8 @@ def flow(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: See the overload. ``task_runner`` is a runner or its class, made anew for every run;
             ``on_unfinished`` says what becomes of submitted runs that have not ended when the function returns;
             ``persist_result``, ``result_storage`` and ``result_serializer`` hold for the tasks inside, too, where they
-            do not say otherwise; ``flow_run_name`` is a template over the parameters, or a function; the others are those of `task`.
+            do not say otherwise; ``flow_run_name`` is a template over the parameters, or a
+            function; the others are those of `task`.
 
     Raises:
         ConfigurationError: If an option cannot work.

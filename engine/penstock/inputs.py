@@ -49,9 +49,7 @@ def find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Sequence[tu
 
 def _search(value: Any, allowed: bool, found: list[tuple[Input, bool]], path: set[int]) -> None:
     kind = type(value)
-    if isinstance(value, Future | State):
-        found.append((value, allowed))
-    elif kind is Quote:
+    if isinstance(value, Future | State) or kind is Quote:
         found.append((value, allowed))
     elif kind is AllowFailure or kind is Unmapped:
         found.append((value, allowed))

@@ -140,7 +140,7 @@ class Keeper:
         """
         if not isinstance(self.run, TaskRun):
             return False, None
-        self.key = await host.offload(self._make_key)
+        self.key = await host.offload(self._key_or_none)
         if self.key is None:
             return False, None
         while True:
@@ -163,25 +163,33 @@ class Keeper:
         finally:
             subscription.cancel()
 
-    def _make_key(self) -> str | None:
+    def make_key(self) -> str | None:
+        """Compute the key of the run's result; None if its policy gives none.
+
+        Raises:
+            UnhashableInput: If a value has no canonical form; the message names the argument.
+        """
         run = cast(TaskRun, self.run)
         keeping = self.keeping
         if keeping.key_template is not None:
             from penstock import runtime
 
             facts = {"parameters": run.parameters, "flow_run": runtime.flow_run, "task_run": runtime.task_run}
-            return run.call_in_context(partial(keeping.key_template.format, **facts, **run.parameters))
+            return run.call_in_context(partial(keeping.key_template.format, **{**run.parameters, **facts}))
         policy = keeping.policy if keeping.policy is not None else DEFAULT
         if policy.is_none or settings("disable_caching", truth, False):
             return None
         request = cache_request(run)
+        self.components = policy.components(request) or {}
+        return policy.compute_key(request) if self.components else None
+
+    def _key_or_none(self) -> str | None:
         try:
-            self.components = policy.components(request) or {}
-            return policy.compute_key(request) if self.components else None
+            return self.make_key()
         except UnhashableInput as error:
             if settings("strict_cache_keys", truth, False):
                 raise
-            _warn_once(run, error)
+            _warn_once(cast(TaskRun, self.run), error)
             return None
 
     def _look(self) -> tuple[bool, Any]:
@@ -274,5 +282,3 @@ def size_of(value: Any) -> int:
     if usage is not None and hasattr(value, "dtypes"):
         return int(usage(deep=False).sum())
     return sys.getsizeof(value)
-
-

@@ -100,7 +100,9 @@ def capture_prints() -> None:
     """
     original = builtins.print
 
-    def print(*values: object, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False) -> None:  # noqa: A001
+    def print(  # noqa: A001 (it takes the place of the builtin)
+        *values: object, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False
+    ) -> None:
         run = current_run.get()
         if run is None or file not in (None, sys.stdout) or not run.prints_to_log:
             original(*values, sep=sep, end=end, file=file, flush=flush)

@@ -53,7 +53,8 @@ if hasattr(os, "register_at_fork"):
 
 _ADJECTIVES = (
     "amber ample azure brave brisk calm candid clear coral cosmic crisp daring deft eager early fair fleet fond frank "
-    "fresh gentle glad golden grand hardy hazel humble ivory jade jolly keen kind lively loyal lucid lunar mellow merry "
+    "fresh gentle glad golden grand hardy hazel humble ivory jade jolly keen kind lively loyal lucid lunar mellow "
+    "merry "
     "mild misty modest neat noble olive placid polite prime proud quick quiet rapid rosy royal rustic sage scarlet "
     "serene sharp silver simple sleek solar solid spry stable steady still stout sunny swift tidy tranquil true upbeat "
     "vast vivid warm wise witty zesty"

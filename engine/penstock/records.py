@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from penstock.signals import Signal
     from penstock.tasks import Task
 
-__all__ = ("FlowRun", "Run", "TaskRun", "VisitedRun", "cancel_all", "visited")
+__all__ = ("FlowRun", "Run", "TaskRun", "cancel_all")
 
 T = TypeVar("T")
 
@@ -153,7 +153,7 @@ class Run:
 
     @property
     def inherits_persistence(self) -> bool:
-        """Whether a run whose definition leaves it open stores its result: what the flow around says, then the settings."""
+        """Whether a run stores its result whose definition does not say: as the flow around, or else the settings."""
         flow_run = self.parent.flow_run if self.parent is not None else None
         return flow_run.persists if flow_run is not None else self.engine.persists
 
@@ -429,34 +429,3 @@ def _tree(live: Iterable[Run]) -> list[Run]:
         if isinstance(run, FlowRun):
             runs += _tree(run.live)
     return runs
-
-
-class VisitedRun:
-    """What came home of a run that ran on a worker, inside another one: facts, and no life.
-
-    Attributes:
-        id: The run's id.
-        name: The run's name.
-        kind: ``"Task"`` or ``"Flow"``.
-        parent_id: The id of the run inside which it ran.
-        facts: What the worker said of it.
-    """
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.id = UUID(facts["id"])
-        self.name: str = facts["name"]
-        self.kind: str = facts["kind"]
-        self.parent_id: str | None = facts["parent"]
-        self.facts = facts
-
-    def describe(self) -> Mapping[str, Any]:
-        """The facts."""
-        return self.facts
-
-
-def visited(record: Mapping[str, Any]) -> Event:
-    """The transition that a worker wrote down."""
-    state = State(
-        StateType(record["state"]), record["state_name"], record["message"], timestamp=record["timestamp"]
-    )
-    return Event(VisitedRun(record), record["sequence"], state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.errors import ResultCorrupt, ResultError, ResultForbidden, ResultMissing
+from penstock.explain import CacheExplanation, explain_cache
 from penstock_results.aio import AsyncResultStore
 from penstock_results.references import ResultReference
 from penstock_results.serializers import Serializer, Stream, register_serializer
@@ -11,6 +12,7 @@ from penstock_results.typed import register_type
 
 __all__ = (
     "AsyncResultStore",
+    "CacheExplanation",
     "ResultCorrupt",
     "ResultError",
     "ResultForbidden",
@@ -20,6 +22,7 @@ __all__ = (
     "ResultStore",
     "Serializer",
     "Stream",
+    "explain_cache",
     "register_serializer",
     "register_type",
 )

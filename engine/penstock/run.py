@@ -28,7 +28,7 @@ from penstock.settling import settle, stop_children
 from penstock.signals import Signal
 from penstock.states import TRANSITIONS, State, StateType
 from penstock.upstreams import Skip, receive_inputs
-from penstock.waiting import wait_for, was_given_up
+from penstock.waiting import in_main_thread, wait_for, was_given_up
 
 __all__ = ("execute", "value_of")
 
@@ -112,7 +112,9 @@ async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
 
 
 def _passes_on(run: Run, error: BaseException) -> bool:
-    """Whether what ended the run must also end its caller: Ctrl-C does, and a cancellation that was not the run's own."""
+    """Whether what ended the run must also end its caller, as Ctrl-C does, and a cancellation that came from there."""
+    if isinstance(error, KeyboardInterrupt) and in_main_thread():
+        return True  # Ctrl-C hits whatever the main thread is doing, also the first steps of a run that it submits
     if run.future is not None or isinstance(error, Exception | Lost):
         return False
     if isinstance(error, Cancelled):
@@ -167,20 +169,13 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
             if run.cancel_reason is not None:
                 raise Cancelled(run.cancel_reason)
             if not isinstance(value, State):
-                if keeper is not None:
-                    value = await host.offload(partial(keeper.keep, value))
-                elif run.engine.spill:
-                    value = await host.offload(partial(run.engine.spill.place, run, value))
+                if keeper is not None or run.engine.spill:
+                    value = await _keep(run, host, keeper, value)
                 run.become(_COMPLETED, None, None, value)
                 return
             outcome = ending(value)
         except Exception as error:
-            if run.cancel_reason is not None:
-                # Its children end as cancelled, which the function may have taken for an ordinary failure.
-                raise Cancelled(run.cancel_reason) from error
-            if isinstance(run, FlowRun):
-                await stop_children(run, host)
-            outcome = _failed(run, error)
+            outcome = await _after(run, host, error)
         except Lost as lost:
             if not run.survives_crash(lost.crash):
                 raise
@@ -189,6 +184,22 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
         if not await _try_again(run, host, outcome):
             run.become(outcome.type, outcome._name, outcome.message, outcome.data)
             return
+
+
+async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:
+    """Bring a value to where it shall lie, before anybody is told that there is one."""
+    place = keeper.keep if keeper is not None else partial(run.engine.spill.place, run)
+    return await host.offload(partial(place, value))
+
+
+async def _after(run: Run, host: Host, error: Exception) -> State:
+    """Clean up after an attempt that failed, and say what it amounts to."""
+    if run.cancel_reason is not None:
+        # Its children end as cancelled, which the function may have taken for an ordinary failure.
+        raise Cancelled(run.cancel_reason) from error
+    if isinstance(run, FlowRun):
+        await stop_children(run, host)
+    return _failed(run, error)
 
 
 def _failed(run: Run, error: Exception) -> State:

@@ -12,17 +12,17 @@ from typing import Any
 from penstock.context import current_run
 from penstock.ledger import Overdue, overdue
 from penstock.records import FlowRun, TaskRun
+from penstock.stopping import stop_on_sigterm
 
-__all__ = ("Overdue", "flow_run", "overdue", "task_run")
+__all__ = ("Overdue", "flow_run", "overdue", "stop_on_sigterm", "task_run")
 
 
-class _FlowRunFacts:
-    """Facts about the flow run around the caller."""
+class _Facts:
+    """What flow runs and task runs have in common."""
 
     @property
-    def _run(self) -> FlowRun | None:
-        run = current_run.get()
-        return run.flow_run if run is not None else None
+    def _run(self) -> FlowRun | TaskRun | None:
+        raise NotImplementedError
 
     @property
     def id(self) -> str | None:
@@ -33,6 +33,30 @@ class _FlowRunFacts:
     def name(self) -> str | None:
         """The run's name."""
         return self._run.name if self._run is not None else None
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The arguments by name; those of a flow as they were validated."""
+        return self._run.parameters if self._run is not None else {}
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The run's tags."""
+        return self._run.tags if self._run is not None else frozenset()
+
+    @property
+    def run_count(self) -> int:
+        """Which attempt this is, counting from 1."""
+        return self._run.attempt if self._run is not None else 0
+
+
+class _FlowRunFacts(_Facts):
+    """Facts about the flow run around the caller."""
+
+    @property
+    def _run(self) -> FlowRun | None:
+        run = current_run.get()
+        return run.flow_run if run is not None else None
 
     @property
     def flow_name(self) -> str | None:
@@ -45,21 +69,6 @@ class _FlowRunFacts:
         return self._run.flow.version if self._run is not None else None
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The arguments by name, validated."""
-        return self._run.parameters if self._run is not None else {}
-
-    @property
-    def tags(self) -> frozenset[str]:
-        """The run's tags."""
-        return self._run.tags if self._run is not None else frozenset()
-
-    @property
-    def run_count(self) -> int:
-        """Which attempt this is, counting from 1."""
-        return self._run.attempt if self._run is not None else 0
-
-    @property
     def parent_flow_run_id(self) -> str | None:
         """The id of the flow run around this one."""
         parent = self._run.parent if self._run is not None else None
@@ -68,13 +77,13 @@ class _FlowRunFacts:
     @property
     def root_flow_run_id(self) -> str | None:
         """The id of the outermost flow run."""
-        root: Any = self._run
+        root = self._run
         while root is not None and root.parent is not None and root.parent.flow_run is not None:
             root = root.parent.flow_run
         return str(root.id) if root is not None else None
 
 
-class _TaskRunFacts:
+class _TaskRunFacts(_Facts):
     """Facts about the task run around the caller."""
 
     @property
@@ -83,34 +92,9 @@ class _TaskRunFacts:
         return run if isinstance(run, TaskRun) else None
 
     @property
-    def id(self) -> str | None:
-        """The run's id."""
-        return str(self._run.id) if self._run is not None else None
-
-    @property
-    def name(self) -> str | None:
-        """The run's name."""
-        return self._run.name if self._run is not None else None
-
-    @property
     def task_name(self) -> str | None:
         """The task's name."""
         return self._run.task.name if self._run is not None else None
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """The arguments by name."""
-        return self._run.parameters if self._run is not None else {}
-
-    @property
-    def tags(self) -> frozenset[str]:
-        """The run's tags."""
-        return self._run.tags if self._run is not None else frozenset()
-
-    @property
-    def run_count(self) -> int:
-        """Which attempt this is, counting from 1."""
-        return self._run.attempt if self._run is not None else 0
 
 
 flow_run = _FlowRunFacts()

@@ -34,7 +34,9 @@ class Item(Protocol):
     """What is scheduled: a task run that is ready for an attempt."""
 
     @property
-    def work(self) -> Work: ...
+    def work(self) -> Work:
+        """What the run's call shares with others, and what may share a batch with it."""
+        ...
 
 
 ItemT = TypeVar("ItemT", bound=Item)

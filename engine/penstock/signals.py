@@ -35,7 +35,7 @@ class Signal:
         loop: The event loop that has to turn for it to happen, if any.
     """
 
-    # Most signals get one callback, and a container for it would be one object more for the garbage collector to walk in
+    # Most signals get one callback, and a container for it would be one object more for the garbage collector in
     # each of a hundred thousand tasks: the slot holds None, a callback, or several of them.
     __slots__ = ("_waiting", "done", "loop", "run", "value")
 

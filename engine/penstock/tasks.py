@@ -107,9 +107,7 @@ class Task(Definition[P, R], Generic[P, R]):
     # Arguments may be futures of the declared types. No type expresses that for all signatures at once, so the first
     # three positional parameters are spelled out, and the last overload takes plain values for any signature.
     @overload
-    def submit(
-        self: _Takes1[A, R], a: A | Future[A], /, *, wait_for: Iterable[Any] | None = None
-    ) -> Future[R]: ...
+    def submit(self: _Takes1[A, R], a: A | Future[A], /, *, wait_for: Iterable[Any] | None = None) -> Future[R]: ...
     @overload
     def submit(
         self: _Takes2[A, B, R], a: A | Future[A], b: B | Future[B], /, *, wait_for: Iterable[Any] | None = None
@@ -187,33 +185,33 @@ class Task(Definition[P, R], Generic[P, R]):
     def with_options(
         self,
         *,
-        name: str | None | Keep = KEEP,
-        description: str | None | Keep = KEEP,
-        tags: Iterable[str] | None | Keep = KEEP,
-        task_run_name: str | Callable[..., str] | None | Keep = KEEP,
-        retries: int | None | Keep = KEEP,
-        retry_delay_seconds: RetryDelay | None | Keep = KEEP,
-        retry_jitter_factor: float | None | Keep = KEEP,
-        retry_condition_fn: Callable[..., Any] | None | Keep = KEEP,
-        timeout_seconds: float | None | Keep = KEEP,
-        log_prints: bool | None | Keep = KEEP,
-        on_running: Iterable[Hook] | None | Keep = KEEP,
-        on_completion: Iterable[Hook] | None | Keep = KEEP,
-        on_failure: Iterable[Hook] | None | Keep = KEEP,
-        on_cancellation: Iterable[Hook] | None | Keep = KEEP,
-        on_crashed: Iterable[Hook] | None | Keep = KEEP,
-        cache_policy: CachePolicy | None | Keep = KEEP,
-        cache_key_fn: Callable[..., str | None] | None | Keep = KEEP,
-        cache_expiration: timedelta | None | Keep = KEEP,
-        refresh_cache: bool | None | Keep = KEEP,
-        persist_result: bool | None | Keep = KEEP,
+        name: str | Keep | None = KEEP,
+        description: str | Keep | None = KEEP,
+        tags: Iterable[str] | Keep | None = KEEP,
+        task_run_name: str | Callable[..., str] | Keep | None = KEEP,
+        retries: int | Keep | None = KEEP,
+        retry_delay_seconds: RetryDelay | Keep | None = KEEP,
+        retry_jitter_factor: float | Keep | None = KEEP,
+        retry_condition_fn: Callable[..., Any] | Keep | None = KEEP,
+        timeout_seconds: float | Keep | None = KEEP,
+        log_prints: bool | Keep | None = KEEP,
+        on_running: Iterable[Hook] | Keep | None = KEEP,
+        on_completion: Iterable[Hook] | Keep | None = KEEP,
+        on_failure: Iterable[Hook] | Keep | None = KEEP,
+        on_cancellation: Iterable[Hook] | Keep | None = KEEP,
+        on_crashed: Iterable[Hook] | Keep | None = KEEP,
+        cache_policy: CachePolicy | Keep | None = KEEP,
+        cache_key_fn: Callable[..., str | None] | Keep | None = KEEP,
+        cache_expiration: timedelta | Keep | None = KEEP,
+        refresh_cache: bool | Keep | None = KEEP,
+        persist_result: bool | Keep | None = KEEP,
         result_storage: Any = KEEP,
-        result_serializer: str | None | Keep = KEEP,
-        cache_result_in_memory: bool | None | Keep = KEEP,
-        result_storage_key: str | None | Keep = KEEP,
-        crash_retries: int | None | Keep = KEEP,
-        batch_size: BatchSize | None | Keep = KEEP,
-        runner_options: Mapping[str, Any] | None | Keep = KEEP,
+        result_serializer: str | Keep | None = KEEP,
+        cache_result_in_memory: bool | Keep | None = KEEP,
+        result_storage_key: str | Keep | None = KEEP,
+        crash_retries: int | Keep | None = KEEP,
+        batch_size: BatchSize | Keep | None = KEEP,
+        runner_options: Mapping[str, Any] | Keep | None = KEEP,
     ) -> Task[P, R]:
         """A copy of the task with some options changed; None, or an empty list, clears one."""
         changes = {key: value for key, value in locals().items() if key not in ("self", "task_run_name")}
@@ -292,10 +290,12 @@ def task(fn: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         options: See the overload. ``retry_delay_seconds`` is a number, one per retry, or a function such as
             `exponential_backoff`; ``retry_jitter_factor=f`` stretches each delay by up to ``1 + f``;
             ``retry_condition_fn(task, run, state)`` decides whether a failure is worth another attempt; hooks are
-            called as ``hook(task, run, state)``; ``cache_policy`` or ``cache_key_fn`` say when a stored result may stand
-            for a new one, and for how long ``cache_expiration``; ``persist_result`` stores the result without that;
+            called as ``hook(task, run, state)``; ``cache_policy`` or ``cache_key_fn`` say when a stored result may be
+            taken
+            for a new one, ``cache_expiration`` for how long; ``persist_result`` stores the result without that;
             ``crash_retries`` is how often an attempt whose worker died may be
-            repeated, at the risk that its side effects happen twice; ``batch_size`` see `Task.map`; ``task_run_name`` is a template over the parameters, or a function.
+            repeated, at the risk that its side effects happen twice; ``batch_size`` see `Task.map`; ``task_run_name``
+            is a template over the parameters, or a function.
 
     Raises:
         ConfigurationError: If an option cannot work.
@@ -322,4 +322,3 @@ class _Decorator:
     def __call__(self, fn: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, fn: Callable[..., Any], /) -> Any:
         raise NotImplementedError
-

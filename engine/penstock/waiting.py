@@ -36,6 +36,7 @@ __all__ = (
     "current_attempt",
     "edges",
     "given_up",
+    "in_main_thread",
     "resting",
     "set_helper",
     "stop",
@@ -177,6 +178,11 @@ given_up: dict[object, Any] = {}
 
 current_attempt: ContextVar[object] = ContextVar("penstock_attempt", default=None)
 """What an attempt with a timeout has as its key in `given_up`, should it come to that."""
+
+
+def in_main_thread() -> bool:
+    """Whether the caller runs in the thread in which Python raises Ctrl-C."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def was_given_up() -> bool:

@@ -59,7 +59,7 @@ class TaskRunner(ABC):
     ordered: ClassVar[bool] = False
 
     on_line: Callable[[Call, LogLine], None] | None = None
-    """Takes the log lines of running calls as they are made, set before `open`; without it they come with the outcome."""
+    """Takes the log lines of running calls as they are made; set before `open`. Without it they come at the end."""
 
     _clock: Clock | None = None
 

@@ -98,9 +98,7 @@ class AsyncioHost:
         """Call it on a daemon thread: `asyncio.to_thread` would keep an interrupted program from exiting."""
         done = Signal()
         context = copy_context()
-        threading.Thread(
-            target=lambda: context.run(call_then, function, done), name="penstock-io", daemon=True
-        ).start()
+        threading.Thread(target=lambda: context.run(call_then, function, done), name="penstock-io", daemon=True).start()
         await suspend(done)
         return done.value()  # type: ignore[no-any-return]
 
@@ -190,9 +188,7 @@ def _cancel_here(run: Run, task: asyncio.Task[None]) -> None:
         start(run, task.get_loop())
 
 
-async def stream(
-    coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]
-) -> AsyncGenerator[Any, None]:
+async def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) -> AsyncGenerator[Any, None]:
     """Run a streaming run as the async generator that its caller iterates over.
 
     The coroutine suspends for two reasons: it has an item for the consumer, or it waits for something of the loop's.

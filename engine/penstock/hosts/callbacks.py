@@ -19,10 +19,11 @@ from penstock.errors import Cancelled, Lost
 from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome
-from penstock.records import Run, TaskRun, visited
+from penstock.records import Run, TaskRun
 from penstock.run import execute
 from penstock.signals import Signal, call_then
 from penstock.steps import take
+from penstock.visited import visited
 
 __all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
 

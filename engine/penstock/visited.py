@@ -1,0 +1,41 @@
+"""Runs that ran on a worker, inside another one: what comes home of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from penstock.ports import Event
+from penstock.states import State, StateType
+
+__all__ = ("VisitedRun", "visited")
+
+
+class VisitedRun:
+    """What came home of a run that ran on a worker, inside another one: facts, and no life.
+
+    Attributes:
+        id: The run's id.
+        name: The run's name.
+        kind: ``"Task"`` or ``"Flow"``.
+        parent_id: The id of the run inside which it ran.
+        facts: What the worker said of it.
+    """
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        self.id = UUID(facts["id"])
+        self.name: str = facts["name"]
+        self.kind: str = facts["kind"]
+        self.parent_id: str | None = facts["parent"]
+        self.facts = facts
+
+    def describe(self) -> Mapping[str, Any]:
+        """The facts."""
+        return self.facts
+
+
+def visited(record: Mapping[str, Any]) -> Event:
+    """The transition that a worker wrote down."""
+    state = State(StateType(record["state"]), record["state_name"], record["message"], timestamp=record["timestamp"])
+    return Event(VisitedRun(record), record["sequence"], state)
