@@ -138,14 +138,16 @@ class Batcher(Generic[ItemT]):
         progress = True
         while progress:
             progress = False
-            # One batch of each work in turn: a long map does not keep a short one waiting.
-            for queue in self._queues.values():
+            # One batch of each work in turn: a long map does not keep a short one waiting. There is often room for one
+            # batch only, so whoever had its turn goes to the end of the line.
+            for work, queue in tuple(self._queues.items()):
                 count = self._count(queue)
                 if count:
                     batches.append(list(itertools.islice(queue.items, count)))
                     for item in batches[-1]:
                         del queue.items[item]
                     queue.last = count
+                    self._queues[work] = self._queues.pop(work)
                     self._out += 1
                     progress = True
         return batches
