@@ -58,7 +58,7 @@ def explain_cache(task: Task[..., Any], *args: Any, **kwargs: Any) -> CacheExpla
     if run.inputs:
         raise InvalidCall(f"explain_cache({task}, ...) got futures or states: give the values that they stand for.")
     if not (task.persists or (task.persists is None and run.inherits_persistence)):
-        return CacheExplanation(False, "The task stores no results: it has no cache policy, and nothing else asks for it.")
+        return CacheExplanation(False, "The task stores no results: give it a cache_policy or persist_result=True.")
     keeper = Keeper(run)
     try:
         key = keeper.make_key()
@@ -91,9 +91,7 @@ def _look(store: ResultStore, key: str, components: Mapping[str, str], task: Tas
     return CacheExplanation(False, reason, key, components, last.key, changed)
 
 
-def _newest(
-    store: ResultStore, key: str, components: Mapping[str, str], task: Task[..., Any]
-) -> ResultInfo | None:
+def _newest(store: ResultStore, key: str, components: Mapping[str, str], task: Task[..., Any]) -> ResultInfo | None:
     """The newest result of the same task under another key, whether or not it has expired."""
     newest: ResultInfo | None = None
     for other in store.keys():  # noqa: SIM118 (a store is no dictionary)

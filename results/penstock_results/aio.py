@@ -52,3 +52,4 @@ class AsyncResultStore:
     gc = _twin(ResultStore.gc)
     keep_last = _twin(ResultStore.keep_last)
     delete_prefix = _twin(ResultStore.delete_prefix)
+    delete_results = _twin(ResultStore.delete_results)

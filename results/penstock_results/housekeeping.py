@@ -14,9 +14,11 @@ from penstock.errors import ConfigurationError, ResultError, ResultMissing
 from penstock_results.naming import check_prefix
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from penstock_results.store import ResultInfo, ResultStore
 
-__all__ = ("Swept", "delete_prefix", "gc", "keep_last")
+__all__ = ("Swept", "delete_prefix", "delete_results", "gc", "keep_last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,30 @@ def delete_prefix(store: ResultStore, prefix: str, *, dry_run: bool = False) -> 
     if not check_prefix(prefix):
         raise ConfigurationError("delete_prefix needs a prefix: an empty one would delete every result of the store")
     doomed = store.keys(prefix)
+    if not dry_run:
+        _delete(store, doomed)
+    return doomed
+
+
+def delete_results(store: ResultStore, run_id: UUID | str, *, dry_run: bool = False) -> list[str]:
+    """Delete the results of a run: its own, and if it is a flow run those of the task runs in it.
+
+    Results that later runs have found in the cache are deleted too; they are computed again when next asked for.
+
+    Args:
+        store: The store.
+        run_id: The id of a flow run or task run.
+        dry_run: Only say what would be deleted.
+
+    Returns:
+        The keys that were or would be deleted, sorted.
+
+    Raises:
+        ResultError: If the place failed.
+    """
+    wanted = str(run_id)
+    infos, _ = _inspect(store, "")
+    doomed = [info.key for info in infos if wanted in (info.provenance.get("run"), info.provenance.get("flow_run"))]
     if not dry_run:
         _delete(store, doomed)
     return doomed

@@ -277,6 +277,7 @@ class ResultStore:
     gc = housekeeping.gc
     keep_last = housekeeping.keep_last
     delete_prefix = housekeeping.delete_prefix
+    delete_results = housekeeping.delete_results
 
     @property
     def blobs(self) -> Blobs:
