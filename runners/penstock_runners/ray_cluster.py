@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from penstock.errors import ConfigurationError, RunnerError
@@ -168,9 +169,12 @@ def _environment() -> Generator[None, None, None]:
     wanted = {**_QUIET, **(_TOKEN if _imported_by_us else {"RAY_AUTH_MODE": "disabled"})}
     if "RAY_AUTH_MODE" in os.environ:
         wanted = _QUIET
-    before = {name: os.environ.get(name) for name in (*wanted, *_LEAKED)}
+    # Workers of our own find the modules that this process finds.
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
+    before = {name: os.environ.get(name) for name in (*wanted, *_LEAKED, "PYTHONPATH")}
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
+    os.environ["PYTHONPATH"] = path
     try:
         yield
     finally:

@@ -67,9 +67,9 @@ class Session:
             raise
         self._ray = self._connection.ray
         self._journal = Journal() if self._connection.local else None
-        remote = self._ray.remote(num_cpus=1, max_retries=0)
-        self._run_one = remote(ray_worker.run_one).options(num_returns=2)
-        self._stream = remote(ray_worker.stream).options(num_returns="streaming")
+        declared = partial(self._ray.remote, num_cpus=1, max_retries=0)
+        self._run_one = declared(num_returns=2)(ray_worker.run_one)
+        self._stream = declared(num_returns="streaming")(ray_worker.stream)
         self._loop = asyncio.new_event_loop()
         self._listener = threading.Thread(target=self._loop.run_forever, name="penstock-ray-listener", daemon=True)
         self._listener.start()

@@ -1,38 +1,130 @@
-"""The Ray runner: the shipped suite on a real cluster, and what only Ray does."""
+"""The Ray runner: the shipped suite on a real Ray, and what only Ray does."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextvars import copy_context
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from cluster_runners import ClusterRunnerTests, gone_after_kill
 
-from penstock.ports import Call, Outcome, Reference
+from penstock.errors import Cancelled, ConfigurationError
+from penstock.ports import Outcome
+from penstock_runners import probes
 from penstock_runners.base import TaskRunner
-from penstock_runners.ray import RayTaskRunner
-from penstock_runners.testing import RunnerTests
+from penstock_runners.probes import Reports, entries, make_calls, wait_until
+from penstock_runners.ray import RayTaskRunner, remote_options
 
-pytestmark = pytest.mark.leaks("the shared cluster outlives a test, and Ray replaces the workers that tests kill")
+pytestmark = pytest.mark.leaks("the shared Ray outlives a test, and Ray replaces the workers that tests kill")
 
-SMALL = {"num_cpus": 2, "object_store_memory": 150 * 1024 * 1024}
+SMALL = {"num_cpus": 2, "object_store_memory": 700 * 1024 * 1024, "resources": {"LICENCE": 1}}
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[TaskRunner]:
+    before = dict(os.environ)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with RayTaskRunner(init_kwargs=SMALL) as runner:
+        assert dict(os.environ) == before
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
         yield runner
 
 
-class TestRay(RunnerTests):
+class TestRay(ClusterRunnerTests):
+    """Where a test makes a runner of its own, that one uses the session of the shared one, and leaves it."""
+
     def make_runner(self) -> TaskRunner:
         return RayTaskRunner(init_kwargs=SMALL)
 
-    @pytest.fixture
+    @pytest.fixture(autouse=True)
     def runner(self, shared: TaskRunner) -> TaskRunner:
         return shared
 
-    def run(self, runner: TaskRunner, calls: list[Call]) -> list[Outcome]:
-        outcomes = super().run(runner, calls)
-        for outcome in outcomes:
-            if isinstance(outcome.value, Reference):
-                outcome.value = outcome.value.load()
-        return outcomes
+
+def run(runner: TaskRunner, function: Any, *args: Any, **options: Any) -> Outcome:
+    calls, reports = make_calls(function, [args], **options), Reports(30.0)
+    runner.submit(calls, reports)
+    return reports.of(calls)[0]
+
+
+def resources() -> dict[str, Any]:
+    import ray
+
+    return dict(ray.get_runtime_context().get_assigned_resources())
+
+
+def test_a_session_that_was_there_is_left_as_it_was(shared: TaskRunner) -> None:
+    import ray
+
+    with RayTaskRunner() as runner:
+        assert run(runner, probes.add, 1).value == 1
+    assert ray.is_initialized()
+    assert run(shared, probes.add, 1).value == 1
+
+
+def test_options_of_a_task_and_of_a_block_reach_ray(shared: TaskRunner) -> None:
+    assert run(shared, resources).value["CPU"] == 1.0
+    assert run(shared, resources, options={"num_cpus": 2, "priority": 1}).value["CPU"] == 2.0
+    calls, reports = make_calls(resources, [()], options={"num_cpus": 2}), Reports(30.0)
+    with remote_options(num_cpus=1), remote_options(resources={"LICENCE": 1}):
+        calls = [replace(call, context=copy_context()) for call in calls]
+    shared.submit(calls, reports)
+    assert reports.of(calls)[0].value == {"CPU": 1.0, "LICENCE": 1.0}
+
+
+def test_options_that_are_ours_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="max_retries"), remote_options(max_retries=3):
+        pass
+    with pytest.raises(ConfigurationError, match="address="):
+        RayTaskRunner(init_kwargs={"address": "auto"})
+
+
+def test_cancelling_a_running_call_ends_it(shared: TaskRunner, tmp_path: Path) -> None:
+    file, never = tmp_path / "entries", tmp_path / "never"
+    (call,), reports = make_calls(probes.hold, [(file, never)]), Reports(30.0)
+    shared.submit([call], reports)
+    wait_until(lambda: bool(entries(file)), "the call to be entered")
+    assert shared.cancel(call)
+    assert isinstance(reports.of([call])[0].error, Cancelled)
+    assert run(shared, probes.add, 1).value == 1
+
+
+_DRIVER = """
+import psutil, sys, time
+from pathlib import Path
+from penstock_runners.ray import RayTaskRunner
+if __name__ == "__main__":
+    with RayTaskRunner(init_kwargs={"num_cpus": 1, "object_store_memory": 100_000_000}):
+        me = psutil.Process()
+        children = me.children(recursive=True)
+        links = [link for each in (me, *children) for link in each.net_connections() if link.status == "LISTEN"]
+        found = {link.laddr.ip for link in links}
+        Path(sys.argv[0]).with_name("listening").write_text(" ".join(sorted(found)))
+        print(*(child.pid for child in children), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_our_own_ray_listens_on_loopback_and_is_gone_when_the_driver_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(_DRIVER)
+    gone_after_kill(script, 10.0)
+    assert {ip.removeprefix("::ffff:") for ip in (tmp_path / "listening").read_text().split()} == {"127.0.0.1"}
+
+
+def test_our_own_ray_is_quiet() -> None:
+    code = (
+        "from penstock_runners.ray import RayTaskRunner\n"
+        "with RayTaskRunner(init_kwargs={'num_cpus': 1, 'object_store_memory': 100_000_000}): pass\n"
+    )
+    program = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (program.returncode, program.stdout, program.stderr) == (0, "", "")
