@@ -187,6 +187,7 @@ class _Stepper:
         try:
             signal: Signal = resume(argument)
         except StopIteration:
+            self._place = None  # place and stepper know each other, and the stepper knows the run
             return
         self._place = place = _Place(self)
         signal.on_done(place)
@@ -199,7 +200,8 @@ class _Stepper:
     def interrupt(self) -> None:
         """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""
         # Without permission a step is just being taken; it looks at the run's cancel_reason before it stands again.
-        if not self._interrupted and self._place is not None and self._place.leave():
+        place = self._place
+        if not self._interrupted and place is not None and place.leave():
             self._interrupted = True
             self.step(self._throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
 
