@@ -147,7 +147,7 @@ def test_cancelling_a_flow_on_the_sequential_runner_stops_it_at_the_next_start()
         tally.add("ended")
         return number
 
-    @flow
+    @flow(task_runner=SequentialTaskRunner)
     def subflow() -> None:
         try:
             step.map(range(QUEUED))

@@ -281,6 +281,7 @@ def test_what_is_no_ordinary_exception_ends_a_submitted_run_under_a_name(
 
     @flow(task_runner=runner)
     def main() -> list[str]:
+        # In a thread: in the main one KeyboardInterrupt is Ctrl-C, which no run may keep to itself.
         futures: list[Any] = [raises.submit(), raises_async.submit()]
         for future in futures:
             future.wait(5)
@@ -288,7 +289,8 @@ def test_what_is_no_ordinary_exception_ends_a_submitted_run_under_a_name(
         assert (fine.submit().result(5), fine_async.submit().result(5)) == (1, 1)
         return [future.state.name for future in futures]
 
-    assert main() == [name, name]
+    with Engine() as engine:
+        assert engine.start(main).result(10) == [name, name]
 
 
 @pytest.mark.parametrize("ending", [SystemExit(3), KeyboardInterrupt()])
