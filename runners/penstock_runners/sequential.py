@@ -34,4 +34,3 @@ class SequentialTaskRunner(TaskRunner):
     def duplicate(self) -> Self:
         """Another sequential runner."""
         return type(self)()
-

@@ -105,8 +105,10 @@ class ThreadPoolTaskRunner(TaskRunner):
         if report is not None:
             report(call, Outcome(error=Cancelled("cancelled before it started")))
             return True
-        if self._running.pop(call, None) is not None:
+        report = self._running.pop(call, None)
+        if report is not None:
             mark_overdue(call, call.run, "a worker thread", self.clock)
+            report(call, Outcome(error=Cancelled("cancelled while it ran; its thread goes on")))
         return False
 
     def _execute(self, call: Call, report: Report) -> None:
