@@ -17,7 +17,7 @@ import measure
 from burning import burn, burn_many, loops_for
 
 from penstock import Engine, flow, task
-from penstock.runners import DaskTaskRunner, ProcessPoolTaskRunner, RayTaskRunner
+from penstock.runners import DaskTaskRunner, ProcessPoolTaskRunner, RayTaskRunner, TaskRunner
 
 WORKERS = 2
 FLOOR = "two bare processes"
@@ -40,12 +40,14 @@ def burn_bare(pool: ProcessPoolExecutor, loops: int, count: int) -> float:
 
 
 def rows(small: bool) -> list[measure.Row]:
-    """Measure many short and fewer long tasks on each runner, beside the same two bare processes."""
-    runners = {
-        "process": ProcessPoolTaskRunner(WORKERS),
-        "Dask": DaskTaskRunner(cluster_kwargs={"n_workers": WORKERS, "threads_per_worker": 1}),
-        "Ray": RayTaskRunner(init_kwargs={"num_cpus": WORKERS}),
-    }
+    """Measure many short and fewer long tasks on each runner, beside the same two bare processes.
+
+    A small run leaves out the runners that take seconds to start.
+    """
+    runners: dict[str, TaskRunner] = {"process": ProcessPoolTaskRunner(WORKERS)}
+    if not small:
+        runners["Dask"] = DaskTaskRunner(cluster_kwargs={"n_workers": WORKERS, "threads_per_worker": 1})
+        runners["Ray"] = RayTaskRunner(init_kwargs={"num_cpus": WORKERS})
     shapes = [(0.001, 20), (0.02, 4)] if small else [(0.001, 2_000), (0.02, 200)]
     found = list[measure.Row]()
     with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:

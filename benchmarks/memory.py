@@ -83,7 +83,7 @@ def service(count: int) -> None:
 # What is done, how much of it is little and much, and by how many megabytes the peaks may differ. A window of 256
 # runs, a pool's queue and the allocator's arenas are full after the small one.
 SHAPES: dict[str, tuple[Callable[[int], None], int, int, float]] = {
-    "{:,} submitted tasks, each result of 1 MB dropped": (results, 10, 10_000, 50),
+    "{:,} submitted tasks, each result of 1 MB dropped": (results, 1, 10_000, 50),
     "map_iter on threads over {:,} items": (threads, 10_000, 300_000, 10),
     "map_iter on a loop over {:,} items": (loop, 10_000, 1_000_000, 10),
     "{:,} flows, one after the other": (service, 1_000, 100_000, 10),
@@ -101,7 +101,7 @@ def rows(small: bool) -> list[measure.Row]:
     found = list[measure.Row]()
     for name, (work, little, much, budget) in SHAPES.items():
         if small:
-            little, much = little // 10, little
+            little, much = max(1, little // 100), much // 100
         # Memory, unlike time, does not depend on the neighbours: two turns are enough.
         turns = [(peak(work, little), peak(work, much)) for _ in range(2)]
         found.append(measure.exceed(name.format(much), f"{little:,} of them", budget, "MB", turns))

@@ -34,17 +34,11 @@ PATHS = {
     ],
     "dask_runner": ["Dask runner, .submit", "Dask runner, .map with auto batches"],
     "ray_runner": ["Ray runner, .submit", "Ray runner, .map with auto batches"],
-    "cpu": [
-        f"{runner} runner, {shape}" for runner in ("process", "Dask", "Ray") for shape in ("20 x 1 ms", "4 x 20 ms")
-    ],
-    "batching": [
-        f"{runner} runner, auto, {shape}"
-        for runner in ("process", "Dask", "Ray")
-        for shape in ("250 x 0.01 ms", "100 x 1 ms", "3 x 50 ms")
-    ],
+    "cpu": ["process runner, 20 x 1 ms", "process runner, 4 x 20 ms"],
+    "batching": [f"process runner, auto, {shape}" for shape in ("100 x 0.01 ms", "50 x 1 ms", "2 x 50 ms")],
     "imports": ["import penstock, processor time", "import penstock, memory"],
     "memory": [
-        "1,000 submitted tasks",
+        "100 submitted tasks",
         "map_iter on threads",
         "map_iter on a loop",
         "1,000 flows",
@@ -89,13 +83,11 @@ def test_all_of_them_make_one_table_and_leave_the_page_alone_when_small() -> Non
     assert page.read_text() == before
 
 
-def test_a_benchmark_that_does_not_exist_is_named() -> None:
+def test_a_benchmark_that_does_not_exist_is_named_beside_those_that_do() -> None:
     command = [sys.executable, str(FOLDER / "run.py"), "nonsense"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert "no benchmark nonsense" in ended.stderr
-
-
-def test_a_program_for_every_promise_is_in_the_list() -> None:
-    programs = {path.stem for path in FOLDER.glob("*.py")} - {"measure", "burning", "run", "hashing", "results"}
-    assert programs == set(PATHS)
+    message = ended.stderr[ended.stderr.index("there is no") :]
+    first, there_are = message.split(";")
+    assert first == "there is no benchmark nonsense"
+    assert {name.strip() for name in there_are.removeprefix(" there are ").split(",")} == {*PATHS, "results"}
