@@ -33,7 +33,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
     while not server.started:
         await asyncio.sleep(0.001)
     try:
-        yield "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         await running
@@ -154,14 +154,13 @@ async def test_a_client_that_disconnects_means_what_the_engine_says(policy: Any)
         log.append("handler")
         left.set()
 
-    async with Engine(on_caller_cancel=policy, sinks=[recorder], grace=5):
-        async with serving(app) as url:
-            async with httpx.AsyncClient() as browser:
-                request = asyncio.ensure_future(browser.get(url))
-                await begun.wait()
-                request.cancel()
-                await asyncio.wait([request])
-            await asyncio.wait_for(left.wait(), 5)
+    async with Engine(on_caller_cancel=policy, sinks=[recorder], grace=5), serving(app) as url:
+        async with httpx.AsyncClient() as browser:
+            request = asyncio.ensure_future(browser.get(url))
+            await begun.wait()
+            request.cancel()
+            await asyncio.wait([request])
+        await asyncio.wait_for(left.wait(), 5)
     assert log == (["handler", "flow"] if policy == "detach" else ["flow", "handler"])
     assert recorder.endings_per_run() == {1}
     assert recorder.ends() == ({"Cancelled": 2} if policy == "cancel" else {"Completed": 2})

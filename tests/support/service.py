@@ -61,7 +61,7 @@ async def start_flow() -> str:
 class Server(uvicorn.Server):
     async def startup(self, sockets: list[object] | None = None) -> None:
         await super().startup(sockets)  # type: ignore[arg-type]
-        print("http://127.0.0.1:{}".format(self.servers[0].sockets[0].getsockname()[1]), flush=True)
+        print(f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}", flush=True)
 
 
 if __name__ == "__main__":
