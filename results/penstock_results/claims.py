@@ -1,8 +1,9 @@
 """Where claims are written down, so that everyone who shares a store sees them.
 
-A claim is a small record under a key and a name of its own: ``<key>/<name>``. The rules for taking, keeping and
-inheriting one are in `locks`. They ask little of a place: write, list, replace and remove, with listings that are true
-to what was written before. No exclusive creation is needed, which some object stores lack and some only pretend.
+A claim is a small record under a key and a name of its own: ``<key>/<name>``, with one segment for the key
+(`naming.folder_name`). The rules for taking, keeping and inheriting one are in `locks`. They ask little of a place:
+write, list, replace and remove, with listings that are true to what was written before. No exclusive creation is
+needed, which some object stores lack and some only pretend.
 
 * `DirectoryClaims` for threads and processes of one machine, and for machines that share a file system;
 * `FsspecClaims` for object stores and whatever else fsspec reaches;
@@ -15,6 +16,8 @@ import os
 import threading  # noqa: TID251 (guards the dict of MemoryClaims; nothing waits on it)
 from pathlib import Path
 from typing import Any, Protocol
+
+from penstock_results.naming import folder_name
 
 __all__ = ("Claims", "DirectoryClaims", "FsspecClaims", "MemoryClaims")
 
@@ -98,7 +101,7 @@ class DirectoryClaims:
     def names(self, key: str) -> list[str]:
         """See `Claims`."""
         try:
-            return [name for name in os.listdir(self._directory / key) if not name.startswith(".")]
+            return [name for name in os.listdir(self._directory / folder_name(key)) if not name.startswith(".")]
         except FileNotFoundError:
             return []
 
@@ -129,12 +132,12 @@ class DirectoryClaims:
         """See `Claims`."""
         self._path(key, name).unlink(missing_ok=True)
         try:
-            os.rmdir(self._directory / key)
+            os.rmdir(self._directory / folder_name(key))
         except OSError:
             pass  # another claim lies in it, or somebody else removed it first
 
     def _path(self, key: str, name: str) -> Path:
-        return self._directory / key / str(name)
+        return self._directory / folder_name(key) / name
 
     def _open_new(self, path: Path) -> int:
         while True:
@@ -162,7 +165,7 @@ class FsspecClaims:
 
     def names(self, key: str) -> list[str]:
         """See `Claims`."""
-        folder = f"{self._root}/{key}"
+        folder = f"{self._root}/{folder_name(key)}"
         self._fs.invalidate_cache(folder)
         try:
             paths: list[str] = self._fs.ls(folder, detail=False)
@@ -201,4 +204,4 @@ class FsspecClaims:
             pass  # somebody else removed it first
 
     def _path(self, key: str, name: str) -> str:
-        return f"{self._root}/{key}/{name}"
+        return f"{self._root}/{folder_name(key)}/{name}"

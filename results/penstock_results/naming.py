@@ -7,12 +7,13 @@ names that start with a dot are the store's own.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 
 from penstock.errors import ConfigurationError
 
-__all__ = ("SUFFIX", "blob_name", "check_key", "check_prefix", "key_of", "new_key")
+__all__ = ("SUFFIX", "blob_name", "check_key", "check_prefix", "folder_name", "key_of", "new_key")
 
 SUFFIX = ".result"
 
@@ -60,3 +61,12 @@ def key_of(name: str) -> str | None:
     """Say which key a blob belongs to, or None if it is not one of ours."""
     key = name.removesuffix(SUFFIX)
     return key if key != name and _KEY.fullmatch(key) else None
+
+
+def folder_name(key: str) -> str:
+    """Give a key a name of one segment that no other key has, for what lies beside its blob.
+
+    No key contains ``+``. A name that file systems would find too long is replaced by its hash.
+    """
+    name = key.replace("/", "+")
+    return name if len(name) <= 200 else f"+{hashlib.sha256(key.encode()).hexdigest()}"

@@ -85,6 +85,19 @@ def test_released_claims_leave_nothing(claims: Claims, tmp_path: Path) -> None:
         assert list((tmp_path / "claims").iterdir()) == []
 
 
+@pytest.mark.parametrize("deep", ["k/deeper", "/".join(["k", *["long" * 30] * 15])], ids=["two", "sixteen"])
+def test_keys_of_several_segments_do_not_mix(claims: Claims, deep: str) -> None:
+    flight = SingleFlight(claims)
+    inner, outer = flight.begin(deep), flight.begin("k")
+    assert inner is not None
+    assert outer is not None
+    assert len(claims.names(deep)) == len(claims.names("k")) == 1
+    outer.release()
+    inner.check()
+    inner.release()
+    assert claims.names(deep) == claims.names("k") == []
+
+
 def test_waiters_in_the_process_are_woken_by_release(claims: Claims) -> None:
     flight, woken = SingleFlight(claims), list[str]()
     claim = flight.begin("k")
