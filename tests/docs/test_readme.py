@@ -11,6 +11,8 @@ import httpx
 import loopback
 import pytest
 
+from penstock import flow, task
+
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
     r"(?:<!-- (?P<key>no-run|name): (?P<text>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE
@@ -76,8 +78,39 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def named(name: str) -> Block:
+    (block,) = [block for block in BLOCKS if block.name == name]
+    return block
+
+
+def test_the_runner_of_the_page_is_the_one_that_passes_the_suite() -> None:
+    """tests/runners/test_conformance_teeth.py puts the runner through the suite."""
+    source = (ROOT / "tests" / "support" / "custom_runner.py").read_text(encoding="utf-8")
+    block = named("custom-runner")
+    assert block.code.lstrip("\n") == source
+    assert len(source[source.index("class ") :].splitlines()) < 60
+    runner = block.run()["MyRunner"]
+    double = task(lambda number: 2 * number)
+    assert flow(task_runner=runner())(lambda: double.map([1, 2, 3]).result())() == [2, 4, 6]
+
+
+async def test_the_service_of_the_fastapi_page_answers() -> None:
+    app = named("fastapi").run()["app"]
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as user,
+    ):
+        assert (await user.get("/report", params={"upto": 4})).json() == 14
+        job = (await user.post("/jobs", params={"upto": 3})).json()
+        while (answer := (await user.get(f"/jobs/{job}")).json())["state"] != "Completed":
+            assert answer["result"] is None
+        assert answer["result"] == 5
+        assert (await user.delete(f"/jobs/{job}")).json() is False
+        assert (await user.get(f"/jobs/{job}")).status_code == 404
+
+
 async def test_the_service_of_the_readme_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    (service,) = [block for block in BLOCKS if block.name == "service"]
+    service = named("service")
     with loopback.serve({"/prices/A": {"price": 1.5}, "/prices/B": {"price": 2.0}}) as prices:
         prices.failures["/prices/B"] = 2  # the task has two retries
         monkeypatch.setenv("PRICES_URL", prices.url)

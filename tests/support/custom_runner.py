@@ -10,7 +10,7 @@ from typing import Self
 
 from penstock.errors import Cancelled, TimedOut
 from penstock.ports import Call, Clock, Outcome, Report
-from penstock_runners.base import TaskRunner
+from penstock.runners import TaskRunner
 
 
 class MyRunner(TaskRunner):

@@ -1,0 +1,77 @@
+"""The reference pages say what the code does: they are compared with it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from penstock import Flow, State, Task
+from penstock.states import TRANSITIONS, StateType
+
+DOCS = Path(__file__).parents[2] / "docs"
+KINDS = (Flow.kind, Task.kind)
+
+
+def sources() -> Iterator[ast.Module]:
+    """The modules of the packages that this test runs against."""
+    for package in ("penstock", "penstock_runners", "penstock_results"):
+        spec = find_spec(package)
+        assert spec is not None
+        for place in spec.submodule_search_locations or ():
+            for file in sorted(Path(place).rglob("*.py")):
+                yield ast.parse(file.read_text(encoding="utf-8"))
+
+
+def names_in(argument: ast.expr) -> Iterator[str]:
+    """What the first argument of a call of `settings` can be: a constant, or one name for flows and one for tasks."""
+    if isinstance(argument, ast.Constant):
+        yield argument.value
+        return
+    assert ast.unparse(argument).startswith("f'{self.kind}_"), f"unknown kind of setting: {ast.unparse(argument)}"
+    for kind in KINDS:
+        yield ast.unparse(argument)[2:-1].replace("{self.kind}", kind)
+
+
+def variables_of_the_code() -> set[str]:
+    """Every variable that is read: through `settings`, or from the environment by its full name."""
+    found: set[str] = set()
+    for tree in sources():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            called = ast.unparse(node.func)
+            if called == "settings":
+                found |= {f"PENSTOCK_{name.upper()}" for name in names_in(node.args[0])}
+            elif called in ("os.environ.get", "os.getenv"):
+                found |= set(re.findall(r"'(PENSTOCK_\w+)'", ast.unparse(node.args[0])))
+    return found
+
+
+def test_the_settings_page_lists_exactly_the_variables_that_are_read() -> None:
+    page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(PENSTOCK_\w+)` \|", page, re.MULTILINE)) == sorted(variables_of_the_code())
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, object]:
+    return runpy.run_path(str(DOCS / "generate_states.py"))
+
+
+def test_the_state_diagram_is_that_of_the_table(generator: dict[str, object]) -> None:
+    page = (DOCS / "reference" / "states.md").read_text(encoding="utf-8")
+    assert generator["updated"](page) == page, "run docs/generate_states.py"  # type: ignore[operator]
+    drawn = set(re.findall(r"^    (\S+) --> (\S+)$", page, re.MULTILINE))
+    steps = {(before, after) for before, followers in TRANSITIONS.items() for after in followers}
+    assert {(b.value if b else "[*]", a.value) for b, a in steps} == {step for step in drawn if step[1] != "[*]"}
+    assert {before for before, after in drawn if after == "[*]"} == {t.value for t in StateType if State(t).is_final()}
+
+
+def test_the_states_page_names_every_type() -> None:
+    page = (DOCS / "reference" / "states.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([A-Z]+)` \| [A-Z]", page, re.MULTILINE) == [type_.value for type_ in StateType]
