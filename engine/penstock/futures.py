@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (futures are awaitable)
 import itertools
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
@@ -18,7 +18,7 @@ from penstock.signals import Signal, wait_in_loop
 from penstock.states import State, StateType
 from penstock.waiting import block, check_cancelled
 
-__all__ = ("DoneAndNotDone", "Future", "FutureList", "as_completed", "wait", "wait_async")
+__all__ = ("Arrival", "DoneAndNotDone", "Future", "FutureList", "as_completed", "wait", "wait_async")
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -179,7 +179,7 @@ class FutureList(list[Future[R]], Generic[R]):
             raise_on_failure: Whether to raise the first failure, or return exceptions in the values' places.
         """
         ended = _AllEnded(self, fail_fast=raise_on_failure)
-        if not block(ended, timeout, ended.unfinished()):
+        if not block(ended, timeout):
             left = sum(not future.done for future in self)
             raise TimeoutError(f"{left} of {len(self)} runs did not end within {timeout} seconds; they go on.")
         if ended.failed is not None:
@@ -206,13 +206,14 @@ class FutureList(list[Future[R]], Generic[R]):
 class _AllEnded(Signal):
     """Happens when all runs have ended or, if it fails fast, when one of them did not complete."""
 
-    __slots__ = ("_arrivals", "_fail_fast", "_futures", "failed")
+    __slots__ = ("_arrivals", "_ended", "_fail_fast", "_futures", "failed")
 
     def __init__(self, futures: Sequence[Future[Any]], fail_fast: bool) -> None:
         Signal.__init__(self)
         self.failed: Future[Any] | None = None
         self._futures = futures
         self._fail_fast = fail_fast
+        self._ended = 0
         self._arrivals = itertools.count(1)
         arrive = self._arrive
         for future in futures:
@@ -227,24 +228,27 @@ class _AllEnded(Signal):
         if next(self._arrivals) == len(self._futures):
             self.complete()
 
-    def unfinished(self) -> Iterable[Future[Any]]:
-        """The futures that have not ended: what a worker that waits may do itself."""
-        return _Unfinished(self._futures)
+    def runs(self) -> Iterable[Run]:
+        """The runs that have not ended; the ended ones at the front are skipped once."""
+        while self._ended < len(self._futures) and self._futures[self._ended].done:
+            self._ended += 1
+        return (future.run for future in itertools.islice(self._futures, self._ended, None) if not future.done)
 
 
-class _Unfinished:
-    """The futures that have not ended, each time it is iterated over; the ended ones at the front are skipped once."""
+class Arrival(Signal):
+    """Happens when the next one of several runs ends."""
 
-    __slots__ = ("_futures", "_start")
+    __slots__ = ("_futures",)
 
-    def __init__(self, futures: Sequence[Future[Any]]) -> None:
+    needs_all = False
+
+    def __init__(self, futures: Collection[Future[Any]]) -> None:
+        Signal.__init__(self)
         self._futures = futures
-        self._start = 0
 
-    def __iter__(self) -> Iterator[Future[Any]]:
-        while self._start < len(self._futures) and self._futures[self._start].done:
-            self._start += 1
-        return (future for future in itertools.islice(self._futures, self._start, None) if not future.done)
+    def runs(self) -> Iterable[Run]:
+        """The runs that have not ended."""
+        return (future.run for future in tuple(self._futures) if not future.done)
 
 
 class DoneAndNotDone(NamedTuple):
@@ -276,7 +280,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
     known = list(dict.fromkeys(futures))
     _check_timeout(timeout)
     ended = _AllEnded(known, fail_fast=False)
-    block(ended, timeout, ended.unfinished())
+    block(ended, timeout)
     return _sorted_out(known)
 
 
@@ -313,8 +317,8 @@ class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
         deadline = _Deadline(self._timeout)
         for _ in self._futures:
             while not ended.queue:
-                ended.arrival = Signal()
-                if not ended.queue and not block(ended.arrival, deadline.left(), _Unfinished(self._futures)):
+                ended.arrival = Arrival(self._futures)
+                if not ended.queue and not block(ended.arrival, deadline.left()):
                     raise self._over()
             yield ended.queue.popleft()
 
@@ -323,7 +327,7 @@ class as_completed(Generic[R]):  # noqa: N801 (the name that every user knows)
         deadline = _Deadline(self._timeout)
         for _ in self._futures:
             while not ended.queue:
-                ended.arrival = Signal()
+                ended.arrival = Arrival(self._futures)
                 if ended.queue:
                     break
                 try:
@@ -342,7 +346,7 @@ class _Ended(Generic[R]):
 
     def __init__(self, futures: list[Future[R]]) -> None:
         self.queue: deque[Future[R]] = deque()
-        self.arrival = Signal()
+        self.arrival = Arrival(futures)
         for future in futures:
             future.on_done(self._arrive)
 

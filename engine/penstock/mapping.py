@@ -12,11 +12,11 @@ from penstock.annotations import AllowFailure, Quote, Unmapped
 from penstock.calls import gathering, submit_task
 from penstock.context import current_run
 from penstock.errors import ConfigurationError, MappingLengthMismatch, MappingMissingIterable
-from penstock.futures import Future, FutureList
+from penstock.futures import Arrival, Future, FutureList
 from penstock.inputs import find_inputs
 from penstock.ports import Work
 from penstock.schedule import BatchSize
-from penstock.signals import Signal, wait_in_loop
+from penstock.signals import wait_in_loop
 from penstock.waiting import block
 
 if TYPE_CHECKING:
@@ -130,15 +130,20 @@ class _Arguments:
     def __iter__(self) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
         mapped = [slot.items() for slot in self._slots() if slot.mapped]
         rows = zip(*mapped, strict=True)
+        rows_are_calls = not self._kwargs and all(slot.mapped for slot in self._args)
         while True:
             try:
-                row = iter(next(rows))
+                row = next(rows)
             except StopIteration:
                 return
             except ValueError as error:
                 raise _mismatch(self._task, str(error)) from None
-            args = tuple([next(row) if slot.mapped else slot.value for slot in self._args])
-            yield args, {name: next(row) if slot.mapped else slot.value for name, slot in self._kwargs.items()}
+            if rows_are_calls:  # the usual case, and half a microsecond less
+                yield row, {}
+                continue
+            items = iter(row)
+            args = tuple([next(items) if slot.mapped else slot.value for slot in self._args])
+            yield args, {name: next(items) if slot.mapped else slot.value for name, slot in self._kwargs.items()}
 
 
 def _is_constant(slot: _Slot) -> bool:
@@ -169,13 +174,13 @@ class MapIterator(Generic[R]):
         # them that have ended, in order of arrival.
         self._held: dict[Future[R], None] = {}
         self._ended: deque[Future[R]] = deque()
-        self._arrival = Signal()
+        self._arrival = Arrival(self._held)
 
     def __iter__(self) -> Iterator[R]:
         try:
             while self._fill():
                 while (future := self._take()) is None:
-                    block(self._arrival, None, list(self._held))
+                    block(self._arrival)
                 yield future.result()
         finally:
             self._stop()
@@ -208,7 +213,7 @@ class MapIterator(Generic[R]):
 
     def _take(self) -> Future[R] | None:
         """The next future to consume, or None, with a new arrival signal to wait for."""
-        self._arrival = Signal()
+        self._arrival = Arrival(self._held)
         if self._ordered:
             first = next(iter(self._held))
             future = first if first.done else None

@@ -47,7 +47,7 @@ class Run:
         attempt: How often the function has been entered.
         tags: The run's tags.
         cancel_reason: Why the run shall stop, or None.
-        waiting_on: The run that this one cannot go on without, while it waits for one.
+        waiting_on: The signal without which the run cannot go on, while it waits for one.
         future: The handle that whoever submitted the run holds; None for a direct call.
         inputs: The futures and states found in the arguments or in ``wait_for``, each with whether it may fail.
         skipped_because_of: Those of them that kept the run from starting.
@@ -59,7 +59,7 @@ class Run:
     state: State | None = None
     attempt = 0
     cancel_reason: str | None = None
-    waiting_on: Run | None = None
+    waiting_on: Signal | None = None
     future: Future[Any] | None = None
     tags: frozenset[str] = frozenset()
     _name: str | None = None
@@ -273,6 +273,13 @@ class TaskRun(Run):
         self.definition = task
         self.args = args
         self.kwargs = kwargs
+        # Every run gets these sooner or later. Python lays out the attributes of a class by what its first instances
+        # have; were they only set when a run begins, after thousands were made, each run would carry a dictionary of
+        # its own, which is another object for the garbage collector (benchmarks/fanout.py).
+        self.state = None
+        self.attempt = 0
+        self.after = None
+        self.driver = self.interrupt = self.future = None
         if parent is not None:
             self.scope = parent.scope
             self.flow_run = parent.flow_run
@@ -412,9 +419,11 @@ class FlowRun(Run):
 def cancel_all(runs: Iterable[Run], reason: str) -> None:
     """Cancel runs, with everything inside the flow runs among them.
 
-    First the fence, then the blows: what the end of one run would let begin finds itself cancelled already.
+    First the fence, then the blows: what the end of one run would let begin finds itself cancelled already. The fence
+    is put up from the outside in, which is the order of creation: a run may look at it meanwhile, and where it ends for
+    that reason its caller has to know the reason too, or would take it for a failure.
     """
-    doomed = _tree(runs)
+    doomed = sorted(_tree(runs), key=lambda run: run.key)
     for run in doomed:
         run.cancel_reason = run.cancel_reason or reason
     for run in doomed:

@@ -46,8 +46,8 @@ _GROWTH = 4
 _SMOOTHING = 0.3
 """How much the newest measurement counts; chosen with the three constants above by benchmarks/batching.py."""
 
-_SHORTEST = 1e-6
-"""Seconds that a call lasts at least: below it clocks measure nothing."""
+_SHORTEST = 25e-6
+"""Seconds that a call lasts at least: what a worker does around the function takes that long (benchmarks/map.py)."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (coroutines wait for signals)
 import threading  # noqa: TID251 (callbacks are added and taken by different threads)
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,13 @@ class Signal:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._waiting: Any = None
 
+    needs_all = True
+    """Whether it takes the end of all `runs` for the signal to happen, or only of one."""
+
+    def runs(self) -> Iterable[Run]:
+        """The runs that have to end for the signal to happen."""
+        return () if self.run is None else (self.run,)
+
     def complete(self, value: Any = None) -> None:
         """Let it happen, and run the callbacks here and now."""
         self.value = value
@@ -66,14 +73,17 @@ class Signal:
         if self.done:
             self._drain()
 
-    def forget(self, callback: Callable[[Any], object]) -> None:
-        """Take a callback back, if it has not been called."""
+    def forget(self, callback: Callable[[Any], object]) -> bool:
+        """Take a callback back; False if it has been called, or is about to be."""
         with _lock:
             waiting = self._waiting
             if waiting == callback:
                 self._waiting = None
-            elif type(waiting) is _Callbacks:
-                waiting.pop(callback, None)
+            elif type(waiting) is not _Callbacks or callback not in waiting:
+                return False
+            else:
+                del waiting[callback]
+        return True
 
     def _drain(self) -> None:
         with _lock:

@@ -30,7 +30,7 @@ async def receive_inputs(run: Run, host: Host) -> None:
     """
     for upstream, _ in run.inputs:
         if isinstance(upstream, Future) and not upstream.done:
-            run.waiting_on = upstream.run
+            run.waiting_on = upstream
             await wait_for(run, host, upstream)
     run.waiting_on = None
     values: dict[int, Any] = {}

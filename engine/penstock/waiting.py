@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (each worker thread knows its helper)
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
@@ -67,20 +67,19 @@ def set_helper(helper: Helper) -> None:
     _thread.helper = helper
 
 
-def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
+def block(signal: Signal, timeout: float | None = None) -> bool:
     """Stop the calling thread, and with it the run that it executes, until a signal happens.
 
     Args:
         signal: What to wait for.
         timeout: Seconds to wait at most.
-        wanted: The signals that would make ``signal`` happen, if that is not only itself.
 
     Returns:
         Whether it has happened.
 
     Raises:
         WouldBlock: If that would stop a coroutine's loop.
-        DeadlockError: If the awaited run waits for the caller's.
+        DeadlockError: If what the signal takes waits for the caller's run.
         Cancelled: If the caller's run is cancelled.
     """
     if signal.done:
@@ -88,19 +87,19 @@ def block(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal]
     run = current_run.get()
     refuse_to_block(signal, run)
     with resting(run, signal):
-        return stop(signal, timeout, wanted)
+        return stop(signal, timeout)
 
 
-def stop(signal: Signal, timeout: float | None = None, wanted: Iterable[Signal] | None = None) -> bool:
+def stop(signal: Signal, timeout: float | None = None) -> bool:
     """`block` for the engine's own waits: the run may go on elsewhere meanwhile, on another thread or on a loop."""
     loop = asyncio._get_running_loop()
     if loop is None:
-        return _stop(signal, timeout, wanted)
+        return _stop(signal, timeout)
     if signal.loop is loop:
         raise _would_block(signal)
     stopped_loops.add(loop)
     try:
-        return _stop(signal, timeout, wanted)
+        return _stop(signal, timeout)
     finally:
         stopped_loops.discard(loop)
 
@@ -109,11 +108,11 @@ stopped_loops: set[asyncio.AbstractEventLoop] = set()
 """Loops that do not turn, because a synchronous run that was called on them waits."""
 
 
-def _stop(signal: Signal, timeout: float | None, wanted: Iterable[Signal] | None) -> bool:
+def _stop(signal: Signal, timeout: float | None) -> bool:
     run = current_run.get()
     deadline = None if timeout is None else SystemClock.monotonic() + timeout
     with edges(signal, None) if timeout is None else nullcontext():
-        return _Waiter(signal, run).wait(deadline, wanted)
+        return _Waiter(signal, run).wait(deadline)
 
 
 class _Waiter:
@@ -128,7 +127,7 @@ class _Waiter:
     def _ring(self, _: object = None) -> None:
         self._bell.put(None)
 
-    def wait(self, deadline: float | None, wanted: Iterable[Signal] | None) -> bool:
+    def wait(self, deadline: float | None) -> bool:
         signal, run, helper = self._signal, self._run, self._helper
         bells: list[Callable[[], None]] = [] if run is None else run.scope.__dict__.setdefault("bells", [])
         bells.append(self._ring)
@@ -141,7 +140,7 @@ class _Waiter:
                 catch_up()
                 if signal.done:
                     break
-                if helper is not None and _help(helper, (signal,) if wanted is None else wanted):
+                if helper is not None and _help(helper, signal):
                     continue
                 if not self._sleep(deadline):
                     break
@@ -225,7 +224,7 @@ def _would_block(signal: Signal) -> WouldBlock:
 
 @contextmanager
 def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
-    """Record that the caller's run cannot go on before the signal's run has ended.
+    """Record that the caller's run cannot go on before a signal happens.
 
     A run that was called directly is part of its caller, so the callers cannot go on either. In a coroutine the wait
     stops the run only if the asyncio task that waits is the one that the run consists of.
@@ -237,17 +236,17 @@ def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
     Raises:
         DeadlockError: If that closes a circle.
     """
-    run, target = current_run.get(), signal.run
-    if run is None or target is None or (owner is not None and run.scope.driver is not owner):
+    run = current_run.get()
+    if run is None or (owner is not None and run.scope.driver is not owner):
         yield
         return
     stopped = _with_callers(run)
     before = [waiter.waiting_on for waiter in stopped]
     # Draw first, look second: of two threads that close a circle at the same moment at least one sees it.
     for waiter in stopped:
-        waiter.waiting_on = target
+        waiter.waiting_on = signal
     try:
-        _refuse_circle(target, stopped)
+        _refuse_circle(signal, stopped)
         yield
     finally:
         for waiter, edge in zip(stopped, before, strict=True):
@@ -294,26 +293,64 @@ def _with_callers(run: Run) -> list[Run]:
     return runs
 
 
-def _refuse_circle(target: Run, stopped: list[Run]) -> None:
-    chain: list[Run] = []
-    run: Run | None = target
-    while run is not None and run not in chain:
-        chain.append(run)
+def _refuse_circle(signal: Signal, stopped: list[Run]) -> None:
+    circle = _way_back(signal, stopped, set())
+    if circle is not None:
+        names = " waits for ".join(str(run) for run in (stopped[0], *circle))
+        raise DeadlockError(f"{names}: none of them can go on. Let one of them end without the other's result.")
+
+
+def _way_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] | None:
+    """How what a signal takes leads back to one of the runs that stop for it, if there is no way around.
+
+    A chain of runs that each wait for one other can be thousands long, so it is followed in a loop; only where a run
+    waits for several does the search branch.
+    """
+    way: list[Run] = []
+    while signal.run is not None:
+        run = signal.run
+        if run in seen:
+            return None
+        seen.add(run)
+        way.append(run)
         if run in stopped:
-            names = " waits for ".join(str(link) for link in (stopped[0], *chain))
-            raise DeadlockError(f"{names}: none of them can go on. Let one of them end without the other's result.")
-        run = run.waiting_on
+            return way
+        if run.waiting_on is None:
+            return None
+        signal = run.waiting_on
+    rest = _branch_back(signal, stopped, seen)
+    return None if rest is None else [*way, *rest]
 
 
-def _help(helper: Helper, wanted: Iterable[Signal]) -> bool:
-    """Execute one queued call that the awaited runs need; only what is needed, so that helping cannot deadlock."""
-    for signal in wanted:
-        run, seen = signal.run, set[int]()
-        while run is not None and id(run) not in seen:
-            seen.add(id(run))
+def _branch_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] | None:
+    way: list[Run] | None = None
+    for run in signal.runs():
+        if run in stopped:
+            way = [run]
+        elif run in seen or run.waiting_on is None:
+            way = None
+        else:
+            seen.add(run)
+            rest = _way_back(run.waiting_on, stopped, seen)
+            way = None if rest is None else [run, *rest]
+        if (way is not None) is signal.needs_all:
+            return way
+    return way
+
+
+def _help(helper: Helper, signal: Signal) -> bool:
+    """Execute one queued call that a signal takes; only what it takes, so that helping cannot deadlock."""
+    seen: set[Run] = set()
+    todo = [signal]
+    while todo:
+        for run in todo.pop().runs():
+            if run in seen:
+                continue
+            seen.add(run)
             run.promote()
             call: Call | None = getattr(run, "call", None)
             if call is not None and helper.help(call):
                 return True
-            run = run.waiting_on
+            if run.waiting_on is not None:
+                todo.append(run.waiting_on)
     return False

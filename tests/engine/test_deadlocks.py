@@ -169,3 +169,34 @@ async def test_blocking_in_a_coroutine_is_refused_with_the_way_out() -> None:
         await future
 
     await main()
+
+
+@pytest.mark.parametrize("how", ["wait", "results", "as_completed"])
+def test_a_task_that_waits_for_a_list_with_itself_in_it_is_told_so(how: str) -> None:
+    from penstock import as_completed
+    from penstock.futures import FutureList
+
+    futures: list[Any] = []
+    ready = threading.Event()
+
+    @task
+    def waits_for_all() -> None:
+        ready.wait(10)
+        if how == "wait":
+            wait(futures)
+        elif how == "results":
+            FutureList(futures).result()
+        else:
+            list(as_completed(futures))
+
+    @task
+    def brief() -> None:
+        pass
+
+    @flow(task_runner=ThreadPoolTaskRunner(2))
+    def main() -> BaseException | None:
+        futures.extend([brief.submit(), waits_for_all.submit()])
+        ready.set()
+        return futures[1].exception(2)
+
+    assert isinstance(main(), DeadlockError)

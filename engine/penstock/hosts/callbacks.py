@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks whether a loop runs in this thread)
 import threading  # noqa: TID251 (threads for what must hold up neither a loop nor the timers)
+import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -58,7 +59,8 @@ class CallbacksHost:
         dispatcher = cast(Dispatcher, run.dispatcher)
         dispatcher.submit(call)
         try:
-            await self.wait(signal)
+            if not signal.done:
+                await _stand(signal)
         except Cancelled:
             dispatcher.cancel(call)
             raise
@@ -76,7 +78,7 @@ class CallbacksHost:
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """Stand still until the signal happens."""
         if not signal.done:
-            await _Stand(signal)
+            await _stand(signal)
         return True
 
     async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -108,16 +110,10 @@ def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:
             run.engine.emit(visited(record))
 
 
-class _Stand:
-    """Awaiting this gives the stepper the signal to stand at."""
-
-    __slots__ = ("_signal",)
-
-    def __init__(self, signal: Signal) -> None:
-        self._signal = signal
-
-    def __await__(self) -> Generator[Signal, None, None]:
-        yield self._signal
+@types.coroutine
+def _stand(signal: Signal) -> Generator[Signal, None, None]:
+    """Give the stepper the signal to stand at."""
+    yield signal
 
 
 def start(run: TaskRun, dispatcher: Dispatcher) -> None:
@@ -157,7 +153,7 @@ def _give_up(run: Run) -> None:
 def _drive(run: TaskRun) -> None:
     run.driver = stepper = _Stepper(run, execute(run, CALLBACKS))
     run.interrupt = _interrupt
-    stepper.step(stepper.send, None)
+    stepper.go_on()
 
 
 def _interrupt(run: Run) -> None:
@@ -167,67 +163,45 @@ def _interrupt(run: Run) -> None:
 
 
 class _Stepper:
-    """Takes a coroutine from signal to signal.
+    """Takes a coroutine from signal to signal; it is itself the callback of the signal at which the coroutine stands.
 
     Two may want to take the next step at the same moment: the thread that completes the signal, and one that cancels
-    the run. Each place where the coroutine stands has a list of one element, and popping it, which only one of them
-    can, is the permission.
+    the run. The signal gives its callback away once, to its own completion or to whoever takes it back, and who gets
+    it may take the step.
     """
 
-    __slots__ = ("_interrupted", "_place", "_run", "_throw", "send")
+    __slots__ = ("_coroutine", "_interrupted", "_run", "_signal")
 
     def __init__(self, run: TaskRun, coroutine: Coroutine[Any, Any, None]) -> None:
         self._run = run
-        self.send: Callable[[Any], Any] = coroutine.send
-        self._throw: Callable[[Any], Any] = coroutine.throw
-        self._place: _Place | None = None
+        self._coroutine = coroutine
+        self._signal: Signal | None = None
         self._interrupted = False
 
-    def step(self, resume: Callable[[Any], Any], argument: Any) -> None:
-        try:
-            signal: Signal = resume(argument)
-        except StopIteration:
-            self._place = None  # place and stepper know each other, and the stepper knows the run
-            return
-        self._place = place = _Place(self)
-        signal.on_done(place)
-        if self._run.cancel_reason is not None:
-            self.interrupt()
-
     def go_on(self) -> None:
-        self.step(self.send, None)
+        self._step(self._coroutine.send, None)
 
     def interrupt(self) -> None:
         """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""
-        # Without permission a step is just being taken; it looks at the run's cancel_reason before it stands again.
-        place = self._place
-        if not self._interrupted and place is not None and place.leave():
+        # If the callback is gone, a step is just being taken; it looks at the run's cancel_reason when it stands again.
+        signal = self._signal
+        if not self._interrupted and signal is not None and signal.forget(self):
             self._interrupted = True
-            self.step(self._throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
+            self._step(self._coroutine.throw, Cancelled(f"{self._run} was {self._run.cancel_reason}"))
 
-
-class _Place:
-    """Where a coroutine stands; the callback of the signal that it stands at."""
-
-    __slots__ = ("_permission", "_stepper")
-
-    def __init__(self, stepper: _Stepper) -> None:
-        self._stepper = stepper
-        self._permission: list[None] = [None]
-
-    def leave(self) -> bool:
-        """Whether the caller may take the next step."""
+    def _step(self, resume: Callable[[Any], Any], argument: Any) -> None:
         try:
-            self._permission.pop()
-        except IndexError:
-            return False
-        return True
+            self._signal = signal = resume(argument)
+        except StopIteration:
+            self._signal = None
+            return
+        signal.on_done(self)
+        if self._run.cancel_reason is not None:
+            self.interrupt()
 
     def __call__(self, _: Signal) -> None:
-        if not self.leave():
-            return
         if is_timer_thread():
             # Hooks and a sequential runner execute the user's code in this step, and every timer would wait for it.
-            threading.Thread(target=take, args=(self._stepper.go_on,), name="penstock-step", daemon=True).start()
+            threading.Thread(target=take, args=(self.go_on,), name="penstock-step", daemon=True).start()
         else:
-            take(self._stepper.go_on)
+            take(self.go_on)
