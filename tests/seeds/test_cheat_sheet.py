@@ -18,9 +18,10 @@ from loopback import JsonServer
 
 from penstock import Engine, allow_failure, flow, runtime, task
 from penstock.futures import wait
+from penstock.runners import DaskTaskRunner, RayTaskRunner, TaskRunner
 from penstock.states import Completed, Failed, State
 from penstock.tasks import task_input_hash
-from penstock.testing import penstock_test_harness
+from penstock.testing import VirtualClock, penstock_test_harness
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_retries_and_timeouts(jumping_clock: Engine, log: pytest.LogCaptureFixtu
     assert "Result: {'status': 'ok'}" in log.text
 
 
-def test_caching(log: pytest.LogCaptureFixture) -> None:
+def test_caching(log: pytest.LogCaptureFixture, cache_clock: VirtualClock) -> None:
     @task(cache_key_fn=task_input_hash, cache_expiration=timedelta(hours=1), log_prints=True)
     def expensive_query(sql: str) -> list[dict[str, int]]:
         print(f"Running query: {sql}")
@@ -88,6 +89,12 @@ def test_caching(log: pytest.LogCaptureFixture) -> None:
 
     assert pipeline() == [[{"result": 42}]] * 2
     assert log.text.count("Running query") == 1
+    cache_clock.advance(3599)
+    pipeline()
+    assert log.text.count("Running query") == 1
+    cache_clock.advance(1)
+    pipeline()
+    assert log.text.count("Running query") == 2
 
 
 def test_parallel_submission() -> None:
@@ -283,6 +290,33 @@ def test_recovering_from_a_failed_state(log: pytest.LogCaptureFixture) -> None:
         "OK: 6",
         "SKIPPED: negative: -4",
     ]
+
+
+@pytest.mark.leaks("Dask and Ray keep threads for the next cluster")
+@pytest.mark.parametrize(
+    "runner",
+    [
+        DaskTaskRunner(cluster_kwargs={"n_workers": 4, "threads_per_worker": 2}),
+        RayTaskRunner(init_kwargs={"num_cpus": 2, "object_store_memory": 150 * 1024 * 1024}),
+    ],
+    ids=["dask", "ray"],
+)
+def test_parallel_pipeline_on_a_cluster(runner: TaskRunner) -> None:
+    # The guide leaves the flow's body out; this is its batched pipeline, which it recommends for such runners.
+    @task
+    def process_batch(batch: list[int]) -> list[int]:
+        return [row * 2 for row in batch]
+
+    @flow(task_runner=runner)
+    def parallel_pipeline(rows: list[int]) -> list[int]:
+        rest = iter(rows)
+        futures = []
+        while batch := list(islice(rest, 100)):
+            futures.append(process_batch.submit(batch))
+        return [row for future in futures for row in future.result()]
+
+    rows = list(range(1050))
+    assert parallel_pipeline(rows) == [row * 2 for row in rows]
 
 
 def test_performance_tuning_gives_the_same_with_and_without_batches() -> None:

@@ -15,6 +15,7 @@ from penstock import Engine, flow, get_run_logger, task
 from penstock.futures import Future
 from penstock.runners import ConcurrentTaskRunner
 from penstock.tasks import task_input_hash
+from penstock.testing import VirtualClock
 
 DAY = "2026-06-14"
 
@@ -84,7 +85,7 @@ def test_retries_with_growing_delays(api: JsonServer, jumping_clock: Engine) -> 
     assert fetch_from_api.name == "fetch-data-from-api"
 
 
-def test_cached_task(api: JsonServer) -> None:
+def test_cached_task(api: JsonServer, cache_clock: VirtualClock) -> None:
     @task(cache_key_fn=task_input_hash, cache_expiration=timedelta(hours=1), retries=2, retry_delay_seconds=10)
     def fetch_exchange_rate(pair: str) -> float:
         get_run_logger().info("Fetching the rate of %s", pair)
@@ -97,6 +98,9 @@ def test_cached_task(api: JsonServer) -> None:
     api.answers = {"/rate/EURUSD": {"rate": 1.25}, "/rate/EURINR": {"rate": 100.5}}
     assert rates() == rates() == [1.25, 1.25, 100.5]
     assert api.requests == {"/rate/EURUSD": 1, "/rate/EURINR": 1}
+    cache_clock.advance(3601)
+    assert rates() == [1.25, 1.25, 100.5]
+    assert api.requests == {"/rate/EURUSD": 2, "/rate/EURINR": 2}
 
 
 def test_parallel_execution(api: JsonServer) -> None:

@@ -12,6 +12,7 @@ from loopback import JsonServer
 
 from penstock import Engine, flow, task
 from penstock.tasks import task_input_hash
+from penstock.testing import VirtualClock
 
 
 def test_pipeline_with_retries_and_prints(
@@ -36,7 +37,9 @@ def test_pipeline_with_retries_and_prints(
     assert api.requests["/data"] == 3
 
 
-def test_price_analysis_with_a_cache(api: JsonServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_price_analysis_with_a_cache(
+    api: JsonServer, capsys: pytest.CaptureFixture[str], cache_clock: VirtualClock
+) -> None:
     @task(cache_key_fn=task_input_hash, cache_expiration=timedelta(hours=1))
     def fetch_prices(symbol: str) -> list[dict[str, float]]:
         return httpx.get(f"{api.url}/prices/{symbol}").json()
@@ -56,3 +59,6 @@ def test_price_analysis_with_a_cache(api: JsonServer, capsys: pytest.CaptureFixt
     price_analysis()
     assert capsys.readouterr().out == "AAPL average: 12.50\n" * 2
     assert api.requests["/prices/AAPL"] == 1
+    cache_clock.advance(3601)
+    price_analysis()
+    assert api.requests["/prices/AAPL"] == 2
