@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +68,7 @@ class Definition(Generic[P, R]):
             raise ConfigurationError(f"@{self.kind} decorates functions; {fn!r} is not callable.")
         self.fn: Callable[P, R] = fn
         self.options = dict(options)
+        self._refuse_unknown_options()
         self.name: str = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
         self.description: str | None = options.get("description") or inspect.getdoc(fn)
         self.version: str | None = options.get("version")
@@ -86,6 +88,24 @@ class Definition(Generic[P, R]):
         if self.log_prints:
             capture_prints()
         functools.update_wrapper(cast(Any, self), cast(Any, fn), updated=())
+
+    def _refuse_unknown_options(self) -> None:
+        known = self.known_options()
+        for name in self.options.keys() - known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"it knows {', '.join(sorted(known))}."
+            raise ConfigurationError(f"@{self.kind} has no option {name!r}: {hint}")
+
+    @classmethod
+    @functools.cache
+    def known_options(cls) -> frozenset[str]:
+        """The options that the decorator takes: those of ``with_options``, and what stays as it was written."""
+        named = inspect.signature(cls.with_options).parameters.keys() - {"self", f"{cls.kind}_run_name"}
+        return frozenset(named | {"run_name", "version"})
+
+    def with_options(self) -> Self:
+        """Overridden by flows and tasks, with their options."""
+        raise NotImplementedError
 
     def _make_retry(self, options: Mapping[str, Any]) -> RetryPolicy:
         default = settings(f"{self.kind}_retries", int, 0), settings(f"{self.kind}_retry_delay_seconds", float, None)

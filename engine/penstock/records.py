@@ -7,7 +7,7 @@ fifth of what a task costs (benchmarks/direct.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -416,17 +416,18 @@ class FlowRun(Run):
         }
 
 
-def cancel_all(runs: Iterable[Run], reason: str) -> None:
+def cancel_all(runs: Collection[Run], reason: str) -> None:
     """Cancel runs, with everything inside the flow runs among them.
 
     First the fence, then the blows: what the end of one run would let begin finds itself cancelled already. The fence
     is put up from the outside in, which is the order of creation: a run may look at it meanwhile, and where it ends for
-    that reason its caller has to know the reason too, or would take it for a failure.
+    that reason its caller has to know the reason too, or would take it for a failure. And it is looked over until it
+    has no gap: a run may have begun after the list was made and before its caller was fenced in.
     """
-    doomed = sorted(_tree(runs), key=lambda run: run.key)
-    for run in doomed:
-        run.cancel_reason = run.cancel_reason or reason
-    for run in doomed:
+    while outside := [run for run in _tree(runs) if run.cancel_reason is None]:
+        for run in sorted(outside, key=lambda run: run.key):
+            run.cancel_reason = reason
+    for run in _tree(runs):
         run.wake()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from inspect import isawaitable
+from types import CoroutineType
 from typing import Any, cast
 
 from penstock.errors import (
@@ -164,8 +165,8 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
             await _call_hooks(run, host)
         try:
             value = await host.perform(run)
-            if isinstance(run, FlowRun):
-                value = await settle(run, host, value)
+            if isinstance(run, FlowRun) or type(value) is CoroutineType:
+                value = await _end_value(run, host, value)
             if run.cancel_reason is not None:
                 raise Cancelled(run.cancel_reason)
             if not isinstance(value, State):
@@ -184,6 +185,13 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
         if not await _try_again(run, host, outcome):
             run.become(outcome.type, outcome._name, outcome.message, outcome.data)
             return
+
+
+async def _end_value(run: Run, host: Host, value: Any) -> Any:
+    """Await what the function should have awaited, and settle what a flow left behind."""
+    if type(value) is CoroutineType:
+        value = await host.join(value)
+    return await settle(run, host, value) if isinstance(run, FlowRun) else value
 
 
 async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:

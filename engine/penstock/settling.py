@@ -106,10 +106,9 @@ async def stop_children(run: FlowRun, host: Host) -> float:
         Seconds that the flow's runner gets to let go: none if somebody lost patience.
     """
     grace = run.engine.grace
-    live = tuple(run.live)
-    cancel_all(live, f"cancelled with {run}")
+    cancel_all(run.live, f"cancelled with {run}")
     try:
-        if live:
+        if run.live:
             await wait_for_children(run, host, grace)
     except BaseException as error:
         if not isinstance(error, (*host.cancellations, KeyboardInterrupt)):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from penstock.errors import ConfigurationError
 from penstock_results.blobs import Bytes, Entry, Sink, allocate
 
 __all__ = ("MemoryBlobs", "RemoteBlobs")
@@ -28,7 +29,10 @@ class RemoteBlobs:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         core = importlib.import_module("fsspec.core")
-        self._fs, root = core.url_to_fs(url, **options)
+        try:
+            self._fs, root = core.url_to_fs(url, **options)
+        except (ValueError, ImportError) as error:  # no such protocol, or its package is not installed
+            raise ConfigurationError(f"no result store can be opened at {url!r}: {error}") from error
         self._root = root.rstrip("/")
 
     def create(self, name: str) -> Sink:
