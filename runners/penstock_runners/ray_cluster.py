@@ -122,10 +122,11 @@ def _started(settings: RaySettings) -> Generator[Any, None, None]:
         with _environment():
             ray = extras.ray()
             before = {pid for pid, _ in descendants(os.getpid())}
-            _init(
-                ray, {**kwargs, **settings.init_kwargs}, "start Ray", "See the log files below Ray's temporary folder."
-            )
-        watchdog.watch((pid, start) for pid, start in descendants(os.getpid()) if pid not in before)
+            advice = "See the log files below Ray's temporary folder."
+            try:
+                _init(ray, {**kwargs, **settings.init_kwargs}, "start Ray", advice)
+            finally:  # a Ray that could not be started in time has started processes, too
+                watchdog.watch((pid, start) for pid, start in descendants(os.getpid()) if pid not in before)
         with _logging_less():
             try:
                 yield ray
