@@ -21,10 +21,11 @@ from penstock.ports import Host, Reference
 from penstock.records import Run, TaskRun
 from penstock.settings import settings, truth
 from penstock.signals import Signal
+from penstock.waiting import drawn, wait_for
 from penstock.wiring import open_store, single_flight
 
 if TYPE_CHECKING:
-    from penstock_results.locks import Claim
+    from penstock_results.locks import Claim, Subscription
     from penstock_results.store import ResultStore
 
 __all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "size_of")
@@ -153,15 +154,26 @@ class Keeper:
 
     def _begin(self) -> bool:
         self.claim = single_flight(self.store).begin(cast(str, self.key))
+        if self.claim is not None:
+            _owners[self._place] = self.run
         return self.claim is not None
 
+    @property
+    def _place(self) -> tuple[str, str]:
+        return self.store.url, cast(str, self.key)
+
     async def _wait_for_owner(self, host: Host) -> None:
-        free = Signal()
-        subscription = single_flight(self.store).subscribe(cast(str, self.key), free.complete)
+        """Wait until the key is free. An owner in this process is known, so a run that waits for itself is told."""
+        free, subscription = await host.offload(self._subscribe)
         try:
-            await host.wait(free)
+            with drawn(self.run, free):
+                await wait_for(self.run, host, free)
         finally:
             subscription.cancel()
+
+    def _subscribe(self) -> tuple[Signal, Subscription]:
+        free = Signal(_owners.get(self._place))
+        return free, single_flight(self.store).subscribe(cast(str, self.key), free.complete)
 
     def make_key(self) -> str | None:
         """Compute the key of the run's result; None if its policy gives none.
@@ -248,8 +260,12 @@ class Keeper:
         """Let whoever waits for the key look again."""
         claim, self.claim = self.claim, None
         if claim is not None:
+            _owners.pop(self._place, None)
             claim.release()
 
+
+_owners: dict[tuple[str, str], Run] = {}
+"""The runs of this process that are making a value, by the store's URL and the key."""
 
 _warned: set[tuple[str, str]] = set()
 

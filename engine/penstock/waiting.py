@@ -34,6 +34,7 @@ __all__ = (
     "check_cancelled",
     "cleaning_up",
     "current_attempt",
+    "drawn",
     "edges",
     "given_up",
     "in_main_thread",
@@ -240,6 +241,17 @@ def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
     if run is None or (owner is not None and run.scope.driver is not owner):
         yield
         return
+    with drawn(run, signal):
+        yield
+
+
+@contextmanager
+def drawn(run: Run, signal: Signal) -> Generator[None, None, None]:
+    """Record that a run and its callers cannot go on before a signal happens.
+
+    Raises:
+        DeadlockError: If that closes a circle.
+    """
     stopped = _with_callers(run)
     before = [waiter.waiting_on for waiter in stopped]
     # Draw first, look second: of two threads that close a circle at the same moment at least one sees it.

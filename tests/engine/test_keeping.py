@@ -16,11 +16,11 @@ import pytest
 from recording import Tally
 from worlds import World
 
-from penstock import Engine, State, explain_cache, flow, quote, runtime, task
+from penstock import Engine, State, flow, quote, runtime, task
 from penstock.cache_policies import DEFAULT, FLOW_PARAMETERS, INPUTS, NO_CACHE, RUN_ID, TASK_SOURCE, CachePolicy
 from penstock.errors import (
     ConfigurationError,
-    InvalidCall,
+    DeadlockError,
     ResultError,
     SerializationError,
     UnhashableInput,
@@ -479,6 +479,51 @@ class TestSingleFlight:
         assert tally.counts["work"] == 1
 
 
+class TestCircles:
+    @pytest.mark.parametrize("submitted", [False, True], ids=["called", "submitted"])
+    def test_a_run_that_waits_for_its_own_key_is_told(self, engine: Engine, submitted: bool) -> None:
+        @task(cache_key_fn=lambda context, arguments: "the-only-key")
+        def work(depth: int) -> int:
+            if depth == 0:
+                return 0
+            return work.submit(depth - 1).result() if submitted else work(depth - 1)
+
+        @flow
+        def run() -> int:
+            return work.submit(3).result()
+
+        with pytest.raises(DeadlockError, match="waits for"):
+            run()
+
+    def test_coroutines_are_told_too(self, plain: Engine) -> None:
+        @task(cache_key_fn=lambda context, arguments: "the-only-key")
+        async def work(depth: int) -> int:
+            return 0 if depth == 0 else await work.submit(depth - 1)
+
+        @flow
+        async def run() -> int:
+            return await work.submit(3)
+
+        with pytest.raises(DeadlockError, match="waits for"):
+            asyncio.run(run())  # type: ignore[arg-type]
+
+    def test_virtual_time_passes_while_runs_wait_for_an_owner(self, store: ResultStore, tally: Tally) -> None:
+        @task(cache_policy=INPUTS, retries=1, retry_delay_seconds=3600)
+        def work(x: int) -> int:
+            tally.add("work")
+            if tally.counts["work"] == 1:
+                raise ValueError("once")
+            return x
+
+        @flow
+        def run() -> list[int]:
+            return work.map([1, 1, 1]).result()
+
+        with Engine(results=store, clock=VirtualClock(autojump=True)):
+            assert run() == [1, 1, 1]
+        assert tally.counts["work"] == 2
+
+
 class TestDamage:
     def test_a_corrupt_result_is_made_anew(
         self, engine: Engine, store: ResultStore, tally: Tally, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -552,82 +597,3 @@ class TestCounters:
         assert engine.cache_counts("other").hit_rate == 0
         assert (engine.cache.hits, engine.cache.misses, engine.cache.hit_rate) == (3, 2, 0.6)
         assert (runs[0].cache.hits, runs[0].cache.misses) == (2, 2)
-
-
-class TestExplanation:
-    def test_of_a_hit(self, plain: Engine, tally: Tally) -> None:
-        work = counted(tally, cache_policy=INPUTS + TASK_SOURCE)
-        work(1)
-        told = explain_cache(work, 1)
-        assert told.hit
-        assert set(told.components) == {"task", "inputs.x", "inputs.client", "code"}
-        assert (told.compared_with, told.changed) == (None, ())
-        assert tally.counts["work"] == 1
-
-    def test_of_a_miss_names_what_changed(self, plain: Engine, store: ResultStore, tally: Tally) -> None:
-        work = counted(tally, cache_policy=INPUTS + TASK_SOURCE)
-        assert isinstance(store.clock, VirtualClock)
-        work(1)
-        store.clock.advance(1)
-        work(2)
-        told = explain_cache(work, 3)
-        assert not told.hit
-        assert told.changed == ("inputs.x",)
-        assert told.compared_with == explain_cache(work, 2).key
-        counted(tally, cache_policy=INPUTS, name="stranger")(3)
-        assert explain_cache(work, 3) == told
-
-    def test_of_the_first_call(self, plain: Engine, tally: Tally) -> None:
-        told = explain_cache(counted(tally, cache_policy=INPUTS), 1)
-        assert (told.hit, told.compared_with, told.changed) == (False, None, ())
-        assert told.key is not None
-
-    def test_of_an_expired_entry(self, plain: Engine, store: ResultStore, tally: Tally) -> None:
-        work = counted(tally, cache_policy=INPUTS, cache_expiration=timedelta(minutes=1))
-        assert isinstance(store.clock, VirtualClock)
-        work(1)
-        store.clock.advance(61)
-        told = explain_cache(work, 1)
-        assert not told.hit
-        assert "expired" in told.reason
-
-    @pytest.mark.parametrize(
-        ("options", "reason"),
-        [
-            ({}, "stores no results"),
-            ({"cache_policy": DEFAULT}, "no key"),
-            ({"persist_result": True, "cache_policy": NO_CACHE}, "no key"),
-            ({"cache_key_fn": lambda context, arguments: None}, "no key"),
-        ],
-    )
-    def test_of_what_is_never_cached(self, plain: Engine, tally: Tally, options: dict[str, Any], reason: str) -> None:
-        told = explain_cache(counted(tally, **options), 1)
-        assert (told.hit, told.key) == (False, None)
-        assert reason in told.reason
-
-    def test_of_an_unhashable_argument_names_it(self, plain: Engine, tally: Tally) -> None:
-        told = explain_cache(counted(tally, cache_policy=INPUTS), 1, threading.Lock())
-        assert "argument client" in told.reason
-
-    def test_inside_a_flow_is_that_of_a_call_there(self, plain: Engine, tally: Tally) -> None:
-        work = counted(tally, persist_result=True)
-
-        @flow
-        def run() -> tuple[bool, tuple[str, ...]]:
-            before = explain_cache(work, 1)
-            work(1)
-            assert explain_cache(work, 1).hit
-            return before.hit, before.changed
-
-        assert run() == (False, ())
-        assert run() == (False, ("flow_run",))
-
-    def test_needs_values(self, plain: Engine, tally: Tally) -> None:
-        work = counted(tally, cache_policy=INPUTS)
-
-        @flow
-        def run() -> None:
-            explain_cache(work, work.submit(1))
-
-        with pytest.raises(InvalidCall, match="futures"):
-            run()
