@@ -17,8 +17,8 @@ from penstock.testing import penstock_engine as penstock_engine
 KEPT_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Processes that the standard library starts once and keeps."""
 
-KEPT = ("penstock-timers", "penstock-loop", "penstock-events", "asyncio_", "pytest_timeout")
-"""Threads that belong to the process and not to a test: the engine's own, and its loop's default executor."""
+KEPT = ("penstock-timers", "penstock-loop", "penstock-events", "asyncio_", "pytest_timeout", "Dask-Offload")
+"""Threads that belong to the process and not to a test: the engine's own, its loop's default executor, and Dask's."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
