@@ -336,7 +336,7 @@ class TaskRun(Run):
             "task": self.definition.name,
             "tags": sorted(self.tags),
             "attempt": self.attempt,
-            "flow_run": flow_run.describe() if flow_run is not None else None,
+            "flow_run": flow_run.facts if flow_run is not None else None,
         }
 
 
@@ -361,6 +361,7 @@ class FlowRun(Run):
     dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
+    _facts: Mapping[str, Any] | None = None
 
     def __init__(
         self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -404,6 +405,13 @@ class FlowRun(Run):
     def home(self) -> FlowRun | Engine:
         """Where the run is listed while it lives: the flow run around its parent, or the engine."""
         return self.parent.flow_run if self.parent is not None and self.parent.flow_run is not None else self.engine
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What `describe` gives, made once for each attempt, since every task run inside the flow carries it."""
+        if self._facts is None or self._facts["attempt"] != self.attempt:
+            self._facts = self.describe()
+        return self._facts
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""

@@ -303,7 +303,7 @@ def _finish(run: Run) -> None:
     state = run.state
     assert state is not None, "a run that ends has had states"
     _log_end(run, state)
-    run.args, run.kwargs, run.after = (), _NOTHING, None
+    run.args, run.kwargs, run.after, run.context = (), _NOTHING, None, None
     future = run.future
     if future is None:
         if isinstance(run, FlowRun):
