@@ -113,7 +113,7 @@ class Signature:
         try:
             return self._adapter(name, annotation).validate_python(value)
         except ValidationError as error:
-            details = "; ".join(f"{_where(detail['loc'])}{detail['msg']}" for detail in error.errors())
+            details = "; ".join(f"{_where(name, detail['loc'])}{detail['msg']}" for detail in error.errors())
             raise ParameterTypeError(f"{self._owner}, parameter {name!r}: {details}. Got {value!r:.200}.") from error
 
     def _adapter(self, name: str, annotation: Any) -> Any:
@@ -142,5 +142,5 @@ class Signature:
 _EXACT = {int, float, str, bytes, bool, list, dict, set, tuple, type(None)}
 
 
-def _where(location: tuple[int | str, ...]) -> str:
-    return "".join(f"[{part!r}]" for part in location) + ": " if location else ""
+def _where(name: str, location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, (name, *location))) + ": " if location else ""

@@ -50,7 +50,7 @@ MISTAKES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("a hook instead of a list", lambda: task(on_failure=print), ConfigurationError, "give a list of functions"),
     ("a runner's name", lambda: flow(task_runner="threads"), ConfigurationError, "no task runner"),
     ("an argument of the wrong type", lambda: typed("many", []), ParameterTypeError, "parameter 'count'"),  # type: ignore[arg-type]
-    ("a wrong item", lambda: typed(1, ["a", 2]), ParameterTypeError, r"parameter 'names': \[1\]"),  # type: ignore[list-item]
+    ("a wrong item", lambda: typed(1, ["a", 2]), ParameterTypeError, r"parameter 'names': names\.1: "),  # type: ignore[list-item]
     ("a missing argument", lambda: increase(), ParameterBindError, "'number'"),  # type: ignore[call-arg]
     ("an argument too many", lambda: increase(1, 2), ParameterBindError, "too many"),  # type: ignore[call-arg]
     ("nothing to map over", lambda: add.map(1, "text"), MappingMissingIterable, "nothing to map over"),
