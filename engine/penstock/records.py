@@ -279,7 +279,8 @@ class TaskRun(Run):
         self.state = None
         self.attempt = 0
         self.after = None
-        self.driver = self.interrupt = self.future = None
+        self.driver = self.interrupt = self.future = self.outer_loop = self._name = None
+        self.worker = ""
         if parent is not None:
             self.scope = parent.scope
             self.flow_run = parent.flow_run
