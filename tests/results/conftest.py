@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import fsspec
 import fsspec.asyn
 import pytest
+import rgw as gateways
 import s3server
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -38,6 +39,16 @@ fsspec.register_implementation("elsewhere", Elsewhere)
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[s3server.S3Server]:
     with s3server.serve(tmp_path_factory.mktemp("s3")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rgw(tmp_path_factory: pytest.TempPathFactory) -> Generator[gateways.Gateway]:
+    """The Ceph RADOS Gateway, for tests marked as chaos; tests/support/rgw.py says how to install it."""
+    lacking = gateways.missing()
+    if lacking is not None:
+        pytest.skip(lacking)
+    with gateways.serve(tmp_path_factory.mktemp("rgw")) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="session", autouse=True)

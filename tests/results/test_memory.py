@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rgw as gateways
 import s3server
 
 MB = 1_000_000
@@ -75,3 +76,9 @@ def test_bytes_take_one_copy_while_they_are_read(tmp_path: Path) -> None:
 @pytest.mark.chaos
 def test_two_gigabytes(disk: tuple[str, dict[str, Any]]) -> None:
     assert max(_peaks(*disk, 2_000 * MB, "array")) < 128 * MB
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
+def test_two_gigabytes_in_true_parts(rgw: gateways.Gateway) -> None:
+    assert max(_peaks(rgw.url("large"), rgw.storage_options, 2_000 * MB, "array")) < 128 * MB

@@ -15,9 +15,10 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-from penstock_results.claims import DirectoryClaims
+from penstock_results.claims import Claims, DirectoryClaims, FsspecClaims
 from penstock_results.locks import SingleFlight
 
 
@@ -107,10 +108,19 @@ def in_threads(count: int, call: Callable[[], str]) -> list[str]:
     return values
 
 
-def call_in_process(path: str, key: str, kill: bool) -> None:
+def claims_in(folder: Folder, bucket: dict[str, Any] | None) -> Claims:
+    """The folder's claims, or those in a bucket that is given as a root and the options of s3fs."""
+    if bucket is None:
+        return DirectoryClaims(folder.path / "claims")
+    import s3fs
+
+    return FsspecClaims(s3fs.S3FileSystem(**bucket["options"], skip_instance_cache=True), bucket["root"])
+
+
+def call_in_process(path: str, key: str, kill: bool, bucket: dict[str, Any] | None) -> None:
     """25 callers in one process; if `kill`, the first of all processes to execute the body dies in it."""
     folder = Folder(Path(path))
-    flight = SingleFlight(DirectoryClaims(folder.path / "claims"), lease=5.0)
+    flight = SingleFlight(claims_in(folder, bucket), lease=5.0)
 
     def body() -> str:
         if kill and len(folder.executions(key)) == 1:
@@ -121,14 +131,14 @@ def call_in_process(path: str, key: str, kill: bool) -> None:
     assert values == [folder.read(key)] * 25
 
 
-def round_of_processes(path: str, key: str, kill: bool) -> list[int]:
+def round_of_processes(path: str, key: str, kill: bool, bucket: dict[str, Any] | None) -> list[int]:
     """Four processes of callers, forked from this one, which has a single thread; how they ended."""
     children = list[int]()
     for _ in range(4):
         child = os.fork()
         if child == 0:
             try:
-                call_in_process(path, key, kill)
+                call_in_process(path, key, kill, bucket)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -138,6 +148,11 @@ def round_of_processes(path: str, key: str, kill: bool) -> list[int]:
 
 
 if __name__ == "__main__":
-    # Arguments: a folder and a number of rounds; the owner is killed in every other round.
+    # Arguments: a folder, a number of rounds and, for claims in a bucket, that as JSON.
+    # The owner is killed in every other round.
+    given = json.loads(sys.argv[3]) if len(sys.argv) > 3 else None
+    if given is not None:
+        import s3fs as s3fs  # before the forks, each of which would take a second for it
     for number in range(int(sys.argv[2])):
-        print(json.dumps(sorted(round_of_processes(sys.argv[1], f"key{number}", kill=number % 2 == 1))), flush=True)
+        ended = round_of_processes(sys.argv[1], f"key{number}", number % 2 == 1, given)
+        print(json.dumps(sorted(ended)), flush=True)
