@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import runpy
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -75,3 +77,34 @@ def test_the_state_diagram_is_that_of_the_table(generator: dict[str, object]) ->
 def test_the_states_page_names_every_type() -> None:
     page = (DOCS / "reference" / "states.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([A-Z]+)` \| [A-Z]", page, re.MULTILINE) == [type_.value for type_ in StateType]
+
+
+def rows(page: str) -> Iterator[str]:
+    """The cells of the page's tables that name things of ours."""
+    for line in page.splitlines():
+        if line.startswith("| "):
+            yield from re.findall(r"`(penstock(?:\.\w+)*)`", line)
+
+
+def test_every_name_that_the_migration_page_promises_exists() -> None:
+    page = (DOCS / "explanation" / "coming-from-prefect.md").read_text(encoding="utf-8")
+    names = set(rows(page))
+    assert len(names) > 40
+    assert sorted(name for name in names if not exists(name)) == []
+
+
+def exists(name: str) -> bool:
+    try:
+        resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+def test_every_option_that_the_migration_page_promises_exists() -> None:
+    """The first cells are the peer's options; ours take the same and say so by refusing none."""
+    page = (DOCS / "explanation" / "coming-from-prefect.md").read_text(encoding="utf-8")
+    for kind in (Task, Flow):
+        (line,) = re.findall(rf"^\| `@{kind.kind}`: (.*?) \| the same \|$", page, re.MULTILINE)
+        promised = set(re.findall(r"`(\w+)`", line)) - {"version", "result_storage_key"}
+        assert promised - set(inspect.signature(kind.with_options).parameters) == set()
