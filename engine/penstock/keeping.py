@@ -127,11 +127,7 @@ class Keeper:
     def store(self) -> ResultStore:
         """Where the result is kept: what the task says, or its flow, or its engine."""
         where = self.keeping.storage
-        flow_run = self.run.flow_run
-        while where is None and flow_run is not None:
-            where = flow_run.flow.keeping.storage
-            flow_run = flow_run.parent.flow_run if flow_run.parent is not None else None
-        return open_store(self.run.engine.results if where is None else where)
+        return open_store(self.run.results if where is None else where)
 
     async def find(self, host: Host) -> tuple[bool, Any]:
         """Look for a result, and if there is none make sure to be the only one who makes it.
@@ -283,7 +279,8 @@ def cache_request(run: TaskRun) -> CacheRequest:
     return CacheRequest(
         task=run.task,
         inputs=run.parameters,
-        flow_parameters=dict(flow_run.parameters) if flow_run is not None else None,
+        # A flow run that has no state is a driver's, of which a worker does not know the parameters.
+        flow_parameters=dict(flow_run.parameters) if flow_run is not None and flow_run.state is not None else None,
         flow_run_id=str(flow_run.id) if flow_run is not None else None,
         task_run=run,
     )

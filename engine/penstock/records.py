@@ -158,6 +158,16 @@ class Run:
         return flow_run.persists if flow_run is not None else self.engine.persists
 
     @property
+    def results(self) -> Any:
+        """Where results are kept of runs that do not say: what the nearest flow around says, then the engine."""
+        flow_run = self.flow_run
+        while flow_run is not None:
+            if flow_run.flow.keeping.storage is not None:
+                return flow_run.flow.keeping.storage
+            flow_run = flow_run.parent.flow_run if flow_run.parent is not None else None
+        return self.engine.results
+
+    @property
     def prints_to_log(self) -> bool:
         """Whether ``print`` inside the run becomes a log line; what a run leaves open, its parent decides."""
         mine = self.definition.log_prints
@@ -331,7 +341,7 @@ class TaskRun(Run):
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
         flow_run = self.flow_run
-        return {
+        facts = {
             "id": to_text(self.key),
             "name": self.name,
             "task": self.definition.name,
@@ -339,6 +349,10 @@ class TaskRun(Run):
             "attempt": self.attempt,
             "flow_run": flow_run.facts if flow_run is not None else None,
         }
+        persists, results = (flow_run or self.engine).persists, self.results
+        if persists or results is not None:
+            facts["keeping"] = (persists, results)
+        return facts
 
 
 class FlowRun(Run):

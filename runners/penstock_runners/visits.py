@@ -37,8 +37,10 @@ class _VisitEngine(Engine):
 def _record(event: Event) -> Mapping[str, Any]:
     run, state = event.run, event.state
     parent = run.parent
+    facts = run.describe()
+    facts.pop("keeping", None)
     return {
-        **run.describe(),
+        **facts,
         "kind": run.kind,
         "parent": str(parent.id) if parent is not None else None,
         "sequence": event.sequence,
@@ -72,6 +74,7 @@ def enter(
         What gives the transitions of the runs that ran inside it, when it has ended.
     """
     engine = _spare.pop() if _spare else _VisitEngine()
+    engine.persists, engine.results = facts.get("keeping", (False, None))
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt

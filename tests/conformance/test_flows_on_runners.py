@@ -23,9 +23,10 @@ import pytest
 from worlds import World
 
 from penstock import allow_failure, flow, get_run_logger, quote, runtime, tags, task, unmapped
-from penstock.cache_policies import INPUTS
+from penstock.cache_policies import FLOW_PARAMETERS, INPUTS
 from penstock.errors import CancelledRun, CrashedRun, SerializationError, TimedOut, UpstreamFailed
 from penstock.ports import Call, Report
+from penstock.results import ResultStore
 from penstock.runners import TaskRunner
 from penstock_runners.probes import entries, note, wait_until
 
@@ -195,6 +196,26 @@ class TestNesting:
             return await world.get(outer.submit(10))
 
         assert run(body) == 22
+
+    def test_what_is_stored_inside_lies_where_the_flow_says(self, world: World, run: Run, tmp_path: Path) -> None:
+        cached = touch.with_options(cache_policy=INPUTS)
+        by_flow = touch.with_options(cache_policy=FLOW_PARAMETERS)
+
+        @task
+        def outer(file: Path, name: str) -> Any:
+            by_flow(file, name)
+            return cached(file, "cached"), add(1, 2)
+
+        async def body(name: str) -> Any:
+            return await world.get(outer.submit(tmp_path / "calls", name))
+
+        store = ResultStore(tmp_path / "store")
+        for name in ("first", "second"):
+            assert run(body, name, result_storage=store, persist_result=True) == ("cached", 3)
+        assert sorted(entries(tmp_path / "calls")) == ["cached", "first", "second"]
+        names = [store.info(key).provenance["definition"] for key in store.keys()]  # noqa: SIM118
+        assert names.count("touch") >= 1
+        assert names.count("add") == names.count("outer") == 2
 
     def test_what_fails_inside_fails_outside(self, world: World, run: Run) -> None:
         @task
