@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from penstock.errors import UpstreamFailed
+from penstock.errors import Cancelled, UpstreamFailed
 from penstock.futures import Future
 from penstock.inputs import replace_inputs
 from penstock.ports import Host
@@ -33,6 +33,9 @@ async def receive_inputs(run: Run, host: Host) -> None:
             run.waiting_on = upstream
             await wait_for(run, host, upstream)
     run.waiting_on = None
+    if run.scope.cancel_reason is not None:
+        # What it waited for was cancelled with it, perhaps a moment earlier; that is not why it ends.
+        raise Cancelled(f"{run} was {run.scope.cancel_reason}")
     values: dict[int, Any] = {}
     for upstream, allowed in run.inputs:
         if isinstance(upstream, Future | State):
