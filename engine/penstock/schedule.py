@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
@@ -52,10 +53,14 @@ _SHORTEST = 25e-6
 
 @dataclass(slots=True)
 class _Queue:
-    """The runs of one work that are ready, in order, and what is known about its calls."""
+    """The runs of one work that are ready, in order, and what is known about its calls.
+
+    An `OrderedDict`, because a plain one looks for its first item past all that were taken from its front: 36 µs
+    instead of 0.7 when one at a time is taken out of 100,000 (benchmarks/scaling.py).
+    """
 
     size: BatchSize
-    items: dict[Any, None] = field(default_factory=dict[Any, None])
+    items: OrderedDict[Any, None] = field(default_factory=OrderedDict[Any, None])
     held: bool = False
     seconds: float | None = None
     last: int = 1
