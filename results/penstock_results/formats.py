@@ -9,9 +9,9 @@
     trailer   offset u64 and length u32 of the table, seal, signature, magic "KCOTSNEP"
 
 The *seal* is the SHA-256 of prelude, head and table; the table holds a digest of every chunk; gaps must be zero. So
-every byte is vouched for, and reading checks all of it before anything is decoded. The digests are CRC-32, which
-costs next to nothing and catches accidents; a store that signs uses SHA-256, because the *signature*, an HMAC of the
-seal, must bind the data to something that cannot be forged.
+every byte is vouched for, and reading checks all of it before anything is decoded. The digests are CRC-32 or, where
+its package is installed, XXH3: they cost next to nothing and catch accidents. A store that signs uses SHA-256, because
+the *signature*, an HMAC of the seal, must bind the data to something that cannot be forged.
 
 What is large is known only while it streams by, hence the table at the end; what people ask for without wanting the
 value is in the head, at the beginning, where one small read gets it.
@@ -65,7 +65,7 @@ class Head:
         expires: When it stops to exist, seconds since the epoch, or None.
         provenance: Where it came from, as the writer said.
         python: The Python version that wrote it.
-        digest: How chunks are digested: ``crc32`` or ``sha256``.
+        digest: How chunks are digested: ``crc32``, ``xxh3`` or ``sha256``.
         signed: Whether the trailer holds a signature.
     """
 

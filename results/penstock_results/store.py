@@ -24,6 +24,7 @@ from penstock.ports import Clock
 from penstock_results import housekeeping
 from penstock_results.blobs import Blobs, connect, local_path
 from penstock_results.compression import codec
+from penstock_results.digests import fastest
 from penstock_results.formats import HEAD_READ, ContainerWriter, Head, Written, read_container, read_head
 from penstock_results.naming import blob_name, check_key, check_prefix, key_of, new_key
 from penstock_results.references import ResultReference
@@ -320,7 +321,7 @@ class ResultStore:
             expires=_moment(expires, now),
             provenance=dict(provenance or {}),
             python=sys.version.split()[0],
-            digest="sha256" if signed else "crc32",
+            digest="sha256" if signed else fastest(),
             signed=signed,
         )
 

@@ -1,7 +1,7 @@
 """A store that one Python version wrote is read by the others.
 
 The other versions are looked for in ``PENSTOCK_PYTHONS`` (paths, separated like ``PATH``) and in virtual environments
-named ``.venv-*`` at the root of the repository; they need orjson, cloudpickle and fsspec, and nothing else.
+named ``.venv-*`` at the root of the repository; they need orjson, cloudpickle, fsspec and xxhash, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 import result_exchange
 
 ROOT = Path(__file__).parents[2]
-NEEDS = "import orjson, cloudpickle, fsspec"
+NEEDS = "import orjson, cloudpickle, fsspec, xxhash"
 
 
 def _interpreters() -> list[str]:
@@ -26,10 +26,10 @@ def _interpreters() -> list[str]:
 @pytest.fixture(params=_interpreters() or [None], ids=str)
 def other(request: pytest.FixtureRequest) -> str:
     if request.param is None:
-        pytest.skip("no other Python: name some in PENSTOCK_PYTHONS, or make .venv-3.13 with orjson and cloudpickle")
+        pytest.skip("no other Python: name some in PENSTOCK_PYTHONS, or make .venv-3.13 with the packages above")
     interpreter: str = request.param
     if subprocess.run([interpreter, "-c", NEEDS], capture_output=True, check=False).returncode:
-        pytest.skip(f"{interpreter} lacks what the result store needs: orjson, cloudpickle, fsspec")
+        pytest.skip(f"{interpreter} lacks what the result store needs: orjson, cloudpickle, fsspec, xxhash")
     return interpreter
 
 
