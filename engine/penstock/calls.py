@@ -6,7 +6,7 @@ import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (a synchronous flow that is started gets a thread)
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -175,8 +175,18 @@ def submit_task(
     kwargs: dict[str, Any],
     wait_for: Iterable[Any] | None = None,
     shared: Work | None = None,
+    context: Context | None = None,
 ) -> Future[Any]:
-    """Start a task run elsewhere, and return its handle."""
+    """Start a task run elsewhere, and return its handle.
+
+    Args:
+        task: The task.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        wait_for: What has to end first, besides the futures among the arguments.
+        shared: What the calls of the map have in common, where that is more than the task's own `Work`.
+        context: A copy of the caller's context, which the runs of one map share; nobody runs anything in it.
+    """
     run = make_task_run(task, args, kwargs, wait_for, shared)
     parent = run.parent
     if parent is not None:
@@ -196,7 +206,7 @@ def submit_task(
         _submit_to_loop(run, future)
     else:
         run.runner = runner
-        run.context = copy_context()
+        run.context = context or copy_context()
         callbacks.start(run, _dispatcher(home))
     return future
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sized
+from contextvars import copy_context
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -40,9 +41,11 @@ def map_task(
     if checked_batch_size(batch_size, f"{task}.map") is not None:
         arguments.shared = replace(arguments.shared or task.work, batch_size=batch_size)
     waits = list(wait_for) if wait_for is not None else None
+    context = copy_context()
     with gathering(arguments.shared or task.work):
         return FutureList(
-            submit_task(task, item_args, item_kwargs, waits, arguments.shared) for item_args, item_kwargs in arguments
+            submit_task(task, item_args, item_kwargs, waits, arguments.shared, context)
+            for item_args, item_kwargs in arguments
         )
 
 

@@ -53,7 +53,7 @@ async def execute(run: Run, host: Host) -> None:
     passing: BaseException | None = None
     try:
         run.become(_PENDING)
-        if _is_fenced_in(run):
+        if run.scope.cancel_reason is not None or _caller_is_stopped(run):
             raise host.cancellations[0](f"{run} was cancelled before it began")
         if run.after is not None:
             await wait_for(run, host, run.after)
@@ -83,11 +83,6 @@ async def execute(run: Run, host: Host) -> None:
             raise passing
         finally:
             del passing  # or this frame and the traceback that holds it would keep each other alive
-
-
-def _is_fenced_in(run: Run) -> bool:
-    """Whether the run, or who started it, was told to stop before it could begin."""
-    return run.scope.cancel_reason is not None or _caller_is_stopped(run)
 
 
 def _caller_is_stopped(run: Run) -> bool:
@@ -303,7 +298,7 @@ def _finish(run: Run) -> None:
     state = run.state
     assert state is not None, "a run that ends has had states"
     _log_end(run, state)
-    run.args, run.kwargs, run.after, run.context = (), _NOTHING, None, None
+    run.args, run.kwargs = (), _NOTHING
     future = run.future
     if future is None:
         if isinstance(run, FlowRun):
@@ -313,7 +308,7 @@ def _finish(run: Run) -> None:
     if state._type is not _COMPLETED and not state.is_cancelled():
         _remember_failure(run, future, home)
     home.live.discard(run)
-    run.driver = run.interrupt = None
+    run.driver = run.interrupt = run.after = run.context = None
     _untie(run, state)
     future.complete()
 
@@ -329,6 +324,7 @@ def _untie(run: Run, state: State) -> None:
     run.future = _ENDED
     if state._type is _COMPLETED and isinstance(run, TaskRun) and run.parent is not None:
         run.scope = run.parent.scope
+
 
 _ENDED: Future[Any] = Future(cast(Any, None))
 _ENDED.complete()

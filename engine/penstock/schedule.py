@@ -48,7 +48,7 @@ _SMOOTHING = 0.3
 """How much the newest measurement counts; chosen with the three constants above by benchmarks/batching.py."""
 
 _SHORTEST = 25e-6
-"""Seconds that a call lasts at least: what a worker does around the function takes that long (benchmarks/map.py)."""
+"""Seconds that a call lasts at least: what a worker does around its function takes that long (benchmarks/wire.py)."""
 
 
 @dataclass(slots=True)
