@@ -11,6 +11,7 @@ it exactly one report.
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import socket
 import threading  # noqa: TID251 (the pump, and the lock that it shares with those who submit)
@@ -71,6 +72,7 @@ class Pool:
         self._failed_starts = 0
         self._oom_kills = exits.oom_kills()
         self._next_look = 0.0
+        self._sleeps_until = math.inf
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
@@ -147,7 +149,8 @@ class Pool:
             self._note(shipment)
             self._queue.append(shipment)
             news = self._take_out(shipment, list(shipment.calls), verdicts.cancelled) if self._closing else []
-            wanted = self._dispatch()
+            # The pump may be asleep for longer than the worker that was just given a call may take.
+            wanted = self._dispatch() or self._next_due() < self._sleeps_until
         self._tell(news)
         if wanted:
             self._ring()
@@ -191,6 +194,11 @@ class Pool:
             if self._queue and member.idle and (shipment := self._next()) is not None:
                 member.give(shipment)
         return bool(self._queue) or any(member.channel.pending for member in self._members)
+
+    def _next_due(self) -> float:
+        """When the pump has to look after a worker that is busy."""
+        busy = [member.due for member in self._members if member.shipment is not None]
+        return min(*busy, self._next_look) if busy else math.inf
 
     def _next(self) -> Shipment | None:
         """The first queued shipment, without the calls that were cancelled while it waited."""
@@ -237,8 +245,8 @@ class Pool:
         with self._lock:
             if not self._members and self._queue and not self._closing:
                 return 0.0
-            busy = [member.due for member in self._members if member.shipment is not None]
-            return max(0.0, min(*busy, self._next_look) - time.monotonic()) if busy else None
+            self._sleeps_until = self._next_due()
+            return None if self._sleeps_until == math.inf else max(0.0, self._sleeps_until - time.monotonic())
 
     def _write(self) -> None:
         for member in self._members:

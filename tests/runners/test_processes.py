@@ -256,6 +256,10 @@ class TestFrozenWorkers:
 
 
 class TestTimeouts:
+    def test_pass_in_an_idle_worker_too(self, runner: ProcessPoolTaskRunner, tmp_path: Path) -> None:
+        assert one(runner, functions.pid).error is None
+        assert isinstance(one(runner, functions.sleep_noting, tmp_path / "entered", timeout=0.2).error, TimedOut)
+
     def test_kill_only_the_guilty_worker(self, runner: ProcessPoolTaskRunner, tmp_path: Path) -> None:
         release = tmp_path / "release"
         reports = Reports()
