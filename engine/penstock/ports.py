@@ -56,7 +56,7 @@ class Work:
         name: The task's name.
         constants: Arguments by name that are the same for every call (the ``unmapped`` ones of a map).
         timeout: Seconds that one attempt may take, or None.
-        log_prints: Whether ``print`` inside the function becomes a log line.
+        log_prints: Whether ``print`` inside the function becomes a log line; None leaves it to the flow.
         is_async: Whether calling the function gives a coroutine or an async generator.
         is_generator: Whether calling the function gives a (sync or async) generator; its value is the list of items.
         options: What a particular runner understands, for example ``{"resources": {"GPU": 1}}``.
@@ -67,7 +67,7 @@ class Work:
     name: str
     constants: Mapping[str, Any] = field(default_factory=dict[str, Any])
     timeout: float | None = None
-    log_prints: bool = False
+    log_prints: bool | None = None
     is_async: bool = False
     is_generator: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -173,7 +173,8 @@ class Run:
         mine = self.definition.log_prints
         if mine is not None:
             return mine
-        return self.parent is not None and self.parent.prints_to_log
+        around = self.parent if self.parent is not None else self.flow_run
+        return around is not None and around is not self and around.prints_to_log
 
     def call_in_context(self, function: Callable[[], T]) -> T:
         """Call something on behalf of the run, with the run as the current one."""
@@ -434,6 +435,7 @@ class FlowRun(Run):
             "id": to_text(self.key),
             "name": self.name,
             "flow": self.definition.name,
+            "log_prints": self.prints_to_log,
             "tags": sorted(self.tags),
             "attempt": self.attempt,
         }

@@ -85,7 +85,7 @@ class Task(Definition[P, R], Generic[P, R]):
             function=self.fn,
             name=self.name,
             timeout=self.timeout_seconds,
-            log_prints=bool(self.log_prints),
+            log_prints=self.log_prints,
             is_async=self.is_async,
             is_generator=self.is_generator,
             options=self.runner_options,

@@ -78,9 +78,9 @@ def enter(
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt
-    if facts.get("flow_run") is not None:
-        run.flow_run = flow_run = FlowRun(_flow(facts["flow_run"]["flow"]), (), {}, None, engine)
-        _be(flow_run, facts["flow_run"])
+    if (around := facts.get("flow_run")) is not None:
+        run.flow_run = flow_run = FlowRun(_flow(around["flow"], around["log_prints"]), (), {}, None, engine)
+        _be(flow_run, around)
     current_run.set(run)
 
     def leave() -> Sequence[Mapping[str, Any]]:
@@ -110,8 +110,8 @@ def _task(work: Work) -> Task[..., Any]:
 
 
 @lru_cache(maxsize=256)
-def _flow(name: str) -> Flow[..., Any]:
-    return Flow(_elsewhere, name=name)
+def _flow(name: str, log_prints: bool) -> Flow[..., Any]:
+    return Flow(_elsewhere, name=name, log_prints=log_prints)
 
 
 def _elsewhere() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from penstock.context import current_run
 from penstock.errors import SerializationError, TimedOut
 from penstock.loops import LOOP_THREAD
 from penstock.ports import LogLine, Outcome
@@ -132,7 +133,8 @@ def _execute(attempt: Attempt, lines: capture.Lines, stops_calls: bool) -> Outco
         leave = visits.enter(attempt.work, attempt.args, attempt.kwargs, attempt.facts, attempt.attempt)
     except Exception as broken:
         return _not_loaded("the facts of its run", broken)
-    capture.begin(lines, attempt.work.log_prints)
+    run = current_run.get()
+    capture.begin(lines, run is not None and run.prints_to_log)
     started = time.time()
     try:
         value = _run(attempt, stops_calls)
