@@ -41,9 +41,10 @@ _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
 class _News(NamedTuple):
     """Something to report, once the lock is released."""
 
+    shipment: Shipment
     call: Call
     report: Report
-    make: Callable[[], Outcome]
+    make: Verdict
 
 
 class Pool:
@@ -185,7 +186,7 @@ class Pool:
         for index in indexes:
             call = shipment.calls.pop(index)
             del self._where[call]
-            news.append(_News(call, shipment.report, partial(make, shipment, call)))
+            news.append(_News(shipment, call, shipment.report, make))
         return news
 
     def _dispatch(self) -> bool:
@@ -287,8 +288,7 @@ class Pool:
             member.done()
         if shipment is None or index not in shipment.calls:
             return []
-        outcome = wire.PackedOutcome(*packed)
-        return self._take_out(shipment, [index], lambda shipment, _: wire.unpack_outcome(outcome, shipment.task.name))
+        return self._take_out(shipment, [index], partial(_unpack, packed))
 
     def _line(self, member: Member, index: int, line: LogLine) -> list[_News]:
         shipment, on_line = member.shipment, self._on_line
@@ -299,12 +299,12 @@ class Pool:
         def pass_on(call: Call, _: Outcome) -> None:
             on_line(call, line)
 
-        return [_News(call, pass_on, Outcome)]
+        return [_News(shipment, call, pass_on, lambda *_: Outcome())]
 
     def _tell(self, news: list[_News]) -> None:
-        for call, report, make in news:
+        for shipment, call, report, make in news:
             try:
-                report(call, make())
+                report(call, make(shipment, call))
             except Exception:
                 _log.exception("what reports the outcome of task %r failed", call.work.name)
 
@@ -402,3 +402,7 @@ class Pool:
                 member.kill()
             self._lock.notify_all()
         self._tell(news)
+
+
+def _unpack(packed: tuple[Any, ...], shipment: Shipment, _: Call) -> Outcome:
+    return wire.unpack_outcome(wire.PackedOutcome(*packed), shipment.task.name)
