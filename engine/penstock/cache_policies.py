@@ -85,7 +85,7 @@ class CachePolicy:
     """A rule for cache keys. Derive from it and override `compute_key` to write one.
 
     Attributes:
-        key_storage: Where the records of this policy's keys lie, if not with the results: a URL or a path.
+        key_storage: Where results under this policy's keys lie, if the task does not say: a store, a URL or a path.
         isolation_level: Taken for the sake of scripts that set it. Concurrent callers of a key always run once.
         lock_manager: Taken likewise.
     """

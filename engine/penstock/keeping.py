@@ -125,8 +125,10 @@ class Keeper:
 
     @property
     def store(self) -> ResultStore:
-        """Where the result is kept: what the task says, or its flow, or its engine."""
-        where = self.keeping.storage
+        """Where the result is kept: what the task says, or its cache policy, its flow, or its engine."""
+        where, policy = self.keeping.storage, self.keeping.policy
+        if where is None and policy is not None:
+            where = policy.key_storage
         return open_store(self.run.results if where is None else where)
 
     async def find(self, host: Host) -> tuple[bool, Any]:

@@ -597,3 +597,10 @@ class TestCounters:
         assert engine.cache_counts("other").hit_rate == 0
         assert (engine.cache.hits, engine.cache.misses, engine.cache.hit_rate) == (3, 2, 0.6)
         assert (runs[0].cache.hits, runs[0].cache.misses) == (2, 2)
+
+
+def test_results_lie_where_their_policy_says(engine: Engine, tally: Tally, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    work = counted(tally, cache_policy=INPUTS.configure(key_storage=str(elsewhere)))
+    work(1)
+    assert len(ResultStore(elsewhere).keys()) == 1
