@@ -1,4 +1,4 @@
-"""What ``import penstock`` costs, beside the bare interpreter.
+"""What ``import penstock`` costs, beside the bare interpreter; on Linux only.
 
 python benchmarks/imports.py [--small] [--json FILE]
 """
@@ -11,19 +11,20 @@ import sys
 import measure
 
 # Makes a process print what it took so far: seconds of the processor, which leave out what neighbours take, and the
-# most bytes of memory that it ever held, which Linux gives in kilobytes.
+# most kilobytes of memory that it ever held. What `resource` says of memory includes the process that started this one.
 USAGE = """
-import resource, sys
+import resource
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(used.ru_utime + used.ru_stime, peak.split()[1])
 """
 
 
 def run(code: str) -> tuple[float, float]:
     """Milliseconds and megabytes of an interpreter that executes this code."""
-    printed = subprocess.run([sys.executable, "-c", code + USAGE], check=True, capture_output=True, text=True).stdout
+    printed = subprocess.run([sys.executable, "-c", code + USAGE], check=True, stdout=subprocess.PIPE, text=True).stdout
     seconds, size = printed.split()
-    return float(seconds) * 1e3, int(size) / 1e6
+    return float(seconds) * 1e3, int(size) / 1e3
 
 
 def start() -> tuple[float, float]:

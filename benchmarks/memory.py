@@ -8,6 +8,7 @@ Each figure is a process of its own, since a process does not give back what it 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,10 +91,16 @@ SHAPES: dict[str, tuple[Callable[[int], None], int, int, float]] = {
 }
 
 
+def work(name: str, count: int) -> None:
+    """What a process does whose memory is measured; a line of the log for every task would be much of that."""
+    logging.getLogger("penstock").setLevel(logging.WARNING)
+    globals()[name](count)
+
+
 def peak(work: Callable[[int], None], count: int) -> float:
     """The most megabytes that a process held which did so much of this work."""
     folder = str(Path(__file__).parent)
-    return run(f"import sys; sys.path.insert(0, {folder!r}); import memory; memory.{work.__name__}({count})")[1]
+    return run(f"import sys; sys.path.insert(0, {folder!r}); import memory; memory.work({work.__name__!r}, {count})")[1]
 
 
 def rows(small: bool) -> list[measure.Row]:
