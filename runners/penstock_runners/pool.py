@@ -292,14 +292,13 @@ class Pool:
 
     def _line(self, member: Member, index: int, line: LogLine) -> list[_News]:
         shipment, on_line = member.shipment, self._on_line
-        call = shipment.calls.get(index) if shipment is not None else None
-        if call is None or on_line is None:
+        if shipment is None or on_line is None or index not in shipment.calls:
             return []
 
         def pass_on(call: Call, _: Outcome) -> None:
             on_line(call, line)
 
-        return [_News(shipment, call, pass_on, lambda *_: Outcome())]
+        return [_News(shipment, shipment.calls[index], pass_on, lambda *_: Outcome())]
 
     def _tell(self, news: list[_News]) -> None:
         for shipment, call, report, make in news:
