@@ -17,7 +17,7 @@ from penstock.ports import Event, Sink
 __all__ = ("EventBuffer",)
 
 CAPACITY = 100_000
-"""Events that wait at most: a hundred bytes each, three a task (benchmarks/events.py)."""
+"""Events that wait at most: some thirty thousand tasks, and ten megabytes besides the states that they hold."""
 
 
 class EventBuffer:

@@ -170,7 +170,7 @@ def post(loop: asyncio.AbstractEventLoop, letter: Callable[[], None]) -> None:
     """Call ``letter()`` on a loop from another thread; if the loop is gone, nobody waits for it any more.
 
     `asyncio.AbstractEventLoop.call_soon_threadsafe` writes to a pipe on every call, some 20 µs. Here the first letter
-    of a batch does so, and the loop empties the box (benchmarks/threads.py).
+    of a batch does so, and the loop empties the box (benchmarks/fanout.py, the rows of threads).
     """
     box = _mailboxes.get(loop)
     if box is None:

@@ -25,6 +25,10 @@ __all__ = ("ClusterSettings", "Connection", "connect")
 # Seconds until a scheduler that does not answer counts as unreachable; a user's `timeout` in client_kwargs wins.
 CONNECT_TIMEOUT = 5.0
 
+# A cluster gives up the place of a worker that was killed if some time afterwards, 15 s by default, no successor is
+# there at that moment: because it starts slowly, or was killed in its turn. That would leave calls without workers.
+_PATIENT = {"distributed.deploy.lost-worker-timeout": "1 day"}
+
 # What Dask writes into this process's environment whenever it starts a worker from here, beside the names that its
 # setting distributed.nanny.pre-spawn-environ lists. It never takes them back.
 _LEAKED = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
@@ -153,7 +157,8 @@ def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
     try:
         if settings.adapt_kwargs:
             cluster.adapt(**settings.adapt_kwargs)
-        yield cluster
+        with importlib.import_module("dask.config").set(_PATIENT):
+            yield cluster
     finally:
         cluster.close()
 

@@ -25,7 +25,7 @@ from penstock_runners.wire import Batch, PackedWork, pack, pack_work, unpack_out
 __all__ = ("Session",)
 
 # Bytes of a batch's arguments, or of a function, above which they are put on the cluster first: below, a message that
-# carries them through the scheduler is quicker than the extra trip (benchmarks/dask_floor.py).
+# carries them through the scheduler is quicker than the extra trip (benchmarks/dask_runner.py).
 SCATTER_LIMIT = 256 * 1024
 
 # Seconds that workers get to say that they will not enter a call that was cancelled.

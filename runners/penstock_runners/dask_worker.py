@@ -30,7 +30,7 @@ from penstock_runners.worker import Site, run_batch, settled
 
 __all__ = ("Parcel", "make_fence", "run", "withdraw")
 
-# Seconds that an outcome waits for others to share its message; benchmarks/dask_floor.py.
+# Seconds that an outcome waits for others to share its message; benchmarks/dask_runner.py.
 _COMPANY = 0.05
 
 

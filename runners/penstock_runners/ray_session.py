@@ -174,7 +174,7 @@ class Session:
         remote = self._run_one if single else self._stream
         if options:
             remote = remote.options(**options)
-        # Ray takes bytes as they are, and anything else through cloudpickle, in 30 us (benchmarks/ray_floor.py);
+        # Ray takes bytes as they are, and anything else through cloudpickle, in 30 us (benchmarks/ray_runner.py);
         # large arguments are worth that, because their buffers are then not copied.
         size = sum(weight(pickled) for _, pickled in parcel.batch.items)
         content = parcel if size > WORK_LIMIT or not isinstance(parcel.work, PackedWork) else pickle.dumps(parcel, 5)

@@ -25,7 +25,7 @@ from penstock_runners.worker import Site, run_batch, settled, shelf
 
 __all__ = ("Parcel", "run_one", "stream")
 
-# Seconds that an outcome waits for others to share its message; benchmarks/ray_floor.py.
+# Seconds that an outcome waits for others to share its message; benchmarks/ray_runner.py.
 _COMPANY = 0.02
 
 
