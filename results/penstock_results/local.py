@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 import uuid
+import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
@@ -175,6 +176,8 @@ class _FileSink:
         except BaseException:
             os.close(folder)
             raise
+        # A writer that is interrupted between two calls (Ctrl-C) leaves its file to `gc`, but not its descriptors.
+        self._closing = weakref.finalize(self, _close_both, self._file, folder)
 
     def write(self, data: Bytes) -> None:
         view = memoryview(data)
@@ -185,16 +188,17 @@ class _FileSink:
         os.fsync(self._file)
         os.rename(self._temporary, self._leaf, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         os.fsync(self._folder)
-        self._close()
+        self._closing()
 
     def abort(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self._temporary, dir_fd=self._folder)
-        self._close()
+        self._closing()
 
-    def _close(self) -> None:
-        os.close(self._file)
-        os.close(self._folder)
+
+def _close_both(file: int, folder: int) -> None:
+    os.close(file)
+    os.close(folder)
 
 
 def _step(current: int, folder: str, *, make: bool) -> int:

@@ -136,11 +136,14 @@ class TaskRunner(ABC):
             RunnerClosed: If the runner is not open.
         """
         if self._clock is None:
-            raise RunnerClosed(
-                f"{type(self).__name__} is not open: name it in @flow(task_runner=...) or Engine(runner=...), "
-                "or open it with a `with` block"
-            )
+            raise self._not_open()
         return self._clock
+
+    def _not_open(self) -> RunnerClosed:
+        return RunnerClosed(
+            f"{type(self).__name__} is not open: name it in @flow(task_runner=...) or Engine(runner=...), "
+            "or open it with a `with` block"
+        )
 
     def __enter__(self) -> Self:
         self.open(SystemClock())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time  # noqa: TID251 (deadlines are measured on the worker's own clock, the system's)
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import TypeAlias
 
 from penstock.ports import Call, Outcome, Report
@@ -189,5 +189,5 @@ def stop(members: list[Member], seconds: float) -> None:
         member.channel.send(None)
     for member in members:
         # The worker's end of the socket closes when the process is gone and not before.
-        select.select([member.channel.socket], [], [], max(0.0, deadline - time.monotonic()))
+        wait([member.channel.socket], max(0.0, deadline - time.monotonic()))
         member.bury()

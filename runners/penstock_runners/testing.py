@@ -442,7 +442,14 @@ def _children() -> list[int]:
     folder = Path(f"/proc/{os.getpid()}/task")
     if not folder.exists():
         return []
-    return [int(pid) for task in folder.iterdir() for pid in (task / "children").read_text().split()]
+    return [int(pid) for task in folder.iterdir() for pid in _read(task / "children").split()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the thread has ended since the folder was listed
+        return ""
 
 
 def _open_files() -> int:

@@ -42,6 +42,7 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._running: dict[Call, Report] = {}
         self._threads: list[threading.Thread] = []
         self._idle = 0
+        self._accepts_calls = False
         self._lock = threading.Lock()
 
     @property
@@ -57,28 +58,30 @@ class ThreadPoolTaskRunner(TaskRunner):
     def open(self, clock: Clock) -> None:
         """Make ready; threads start when they are needed."""
         super().open(clock)
+        self._accepts_calls = True
 
     def submit(self, calls: Sequence[Call], report: Report) -> None:
         """Queue the calls."""
-        _ = self.clock
-        for call in calls:
-            self._queued[call] = report
-            self._queue.put(call)
-        if len(self._threads) < self._max_workers:
-            self._add_threads()
+        with self._lock:  # a call that is accepted is seen by `close`, and one that comes later is refused
+            if not self._accepts_calls:
+                raise self._not_open()
+            for call in calls:
+                self._queued[call] = report
+                self._queue.put(call)
+            if len(self._threads) < self._max_workers:
+                self._add_threads()
         if self.blocked:
             # A worker that waits may be waiting for exactly this call, and may be the only one to execute it.
             for wake in tuple(self.blocked):
                 wake()
 
     def _add_threads(self) -> None:
-        with self._lock:
-            while len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
-                self._idle += 1
-                name = f"penstock-worker-{len(self._threads) + 1}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        while len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
+            self._idle += 1
+            name = f"penstock-worker-{len(self._threads) + 1}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def _work(self) -> None:
         set_helper(self)
@@ -135,9 +138,11 @@ class ThreadPoolTaskRunner(TaskRunner):
         """Cancel what is queued, and wait for running functions at most ``grace`` seconds."""
         if not self.is_open:
             return
+        with self._lock:
+            self._accepts_calls = False
+            threads, self._threads = self._threads, []
         for call in tuple(self._queued):
             self.cancel(call)
-        threads, self._threads = self._threads, []
         for _ in threads:
             self._queue.put(None)
         deadline = self.clock.monotonic() + grace

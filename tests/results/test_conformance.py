@@ -67,7 +67,7 @@ def _accept_any_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _leave_temporaries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local._FileSink, "abort", local._FileSink._close)
+    monkeypatch.setattr(local._FileSink, "abort", lambda sink: sink._closing())
 
 
 def _never_expire(monkeypatch: pytest.MonkeyPatch) -> None:
