@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
-from penstock.errors import MissingContextError, RunnerClosed
-from penstock.ports import Call, Clock, Reference, Report
-from penstock_runners.base import TaskRunner
+from penstock.errors import MissingContextError
+from penstock.ports import Clock
+from penstock_runners.clusters import ClusterTaskRunner
 from penstock_runners.dask_cluster import ClusterSettings, connect
 from penstock_runners.dask_session import Session
 from penstock_runners.extras import distributed
-from penstock_runners.references import ClusterReference
 
 __all__ = ("DaskTaskRunner", "get_dask_client")
 
 
-class DaskTaskRunner(TaskRunner):
+class DaskTaskRunner(ClusterTaskRunner[Session]):
     """Runs calls on a Dask cluster: one that is there, or one that is started and stopped with the runner.
 
     Args:
@@ -36,9 +35,6 @@ class DaskTaskRunner(TaskRunner):
 
     A task's ``options`` may set Dask's ``resources``, ``priority``, ``workers`` and ``allow_other_workers``.
     """
-
-    remote = True
-    batches = True
 
     def __init__(
         self,
@@ -59,7 +55,6 @@ class DaskTaskRunner(TaskRunner):
             client_kwargs=dict(client_kwargs or {}),
             performance_report_path=performance_report_path,
         )
-        self._session: Session | None = None
 
     @property
     def capacity(self) -> int:
@@ -79,43 +74,9 @@ class DaskTaskRunner(TaskRunner):
         self._session = session
         super().open(clock)
 
-    def submit(self, calls: Sequence[Call], report: Report) -> None:
-        """Send the calls as one Dask task; their outcomes come home as they end, within 50 ms."""
-        self._opened().submit(calls, report)
-
-    def cancel(self, call: Call) -> bool:
-        """Withdraw a call that no worker has entered, after asking all of them; takes a few milliseconds.
-
-        Returns:
-            Whether it was withdrawn. What runs in a Dask worker's thread cannot be stopped.
-        """
-        return self._opened().cancel(call)
-
-    def accepts(self, reference: Reference) -> bool:
-        """Whether the value is kept on this cluster; it then goes from worker to worker."""
-        return (
-            isinstance(reference, ClusterReference)
-            and self._session is not None
-            and reference.session == self._session.id
-        )
-
-    def close(self, grace: float) -> None:
-        """Withdraw what waits, give what runs ``grace`` seconds, leave the cluster, and stop it if it is ours."""
-        super().close(grace)
-        session, self._session = self._session, None
-        if session is not None:
-            session.close(grace)
-
     def duplicate(self) -> Self:
         """Make an unopened runner with the same settings, the same given cluster included."""
         return type(self)(**{name: getattr(self._settings, name) for name in self._settings.__dataclass_fields__})
-
-    def _opened(self) -> Session:
-        if self._session is None:
-            raise RunnerClosed(
-                "DaskTaskRunner is not open: name it in @flow(task_runner=...), or use it in a `with` block"
-            )
-        return self._session
 
 
 @contextmanager

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
 
-from penstock.errors import ConfigurationError, RunnerClosed
-from penstock.ports import Call, Clock, Reference, Report
-from penstock_runners.base import TaskRunner
+from penstock.errors import ConfigurationError
+from penstock.ports import Call, Clock
+from penstock_runners.clusters import ClusterTaskRunner
 from penstock_runners.ray_cluster import RaySettings
 from penstock_runners.ray_session import Session
-from penstock_runners.references import ClusterReference
 
 __all__ = ("RayTaskRunner", "remote_options")
 
@@ -34,7 +33,7 @@ _TASK_OPTIONS = (
 _OURS = frozenset({"max_retries", "num_returns", "retry_exceptions"})
 
 
-class RayTaskRunner(TaskRunner):
+class RayTaskRunner(ClusterTaskRunner[Session]):
     """Runs calls on Ray: in the session that this process has, on a cluster, or on a Ray that starts with the runner.
 
     Args:
@@ -49,12 +48,8 @@ class RayTaskRunner(TaskRunner):
     ``accelerator_type``, ``scheduling_strategy`` and ``runtime_env``; `remote_options` sets them for a block.
     """
 
-    remote = True
-    batches = True
-
     def __init__(self, address: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         self._settings = RaySettings(address, dict(init_kwargs or {}))
-        self._session: Session | None = None
 
     @property
     def capacity(self) -> int:
@@ -73,43 +68,9 @@ class RayTaskRunner(TaskRunner):
         self._session = Session(self._settings, self.on_line, _options_of)
         super().open(clock)
 
-    def submit(self, calls: Sequence[Call], report: Report) -> None:
-        """Send the calls as one Ray task; their outcomes come home as they end, within 20 ms."""
-        self._opened().submit(calls, report)
-
-    def cancel(self, call: Call) -> bool:
-        """Cancel a call that was submitted by itself, by ending its worker if it runs; takes a few milliseconds.
-
-        Returns:
-            Whether it is certain that the function does not run. One call of a batch cannot be cancelled alone.
-        """
-        return self._opened().cancel(call)
-
-    def accepts(self, reference: Reference) -> bool:
-        """Whether the value is kept in this Ray's object store; it then goes from worker to worker."""
-        return (
-            isinstance(reference, ClusterReference)
-            and self._session is not None
-            and reference.session == self._session.id
-        )
-
-    def close(self, grace: float) -> None:
-        """Cancel what waits, give what runs ``grace`` seconds, leave Ray, and stop it if it is ours."""
-        super().close(grace)
-        session, self._session = self._session, None
-        if session is not None:
-            session.close(grace)
-
     def duplicate(self) -> Self:
         """Make an unopened runner with the same settings."""
         return type(self)(self._settings.address, self._settings.init_kwargs)
-
-    def _opened(self) -> Session:
-        if self._session is None:
-            raise RunnerClosed(
-                "RayTaskRunner is not open: name it in @flow(task_runner=...), or use it in a `with` block"
-            )
-        return self._session
 
 
 @contextmanager
