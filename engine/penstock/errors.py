@@ -32,6 +32,11 @@
     │   ├── ResultForbidden                  reading it would break the store's rules (pickle, signature)
     │   └── UnhashableInput (TypeError)      a value that no cache key can be made of
     └── HistoryError                         the history could not do its work
+        ├── HistoryWriteError                something could not be recorded
+        ├── OwnerLost                        this process was taken for dead and must not record any more
+        ├── RunNotFound (KeyError)           there is no such run
+        ├── ResumeConflict                   the run cannot be continued now: it lives, has completed, or is continued
+        └── CodeChanged                      the code is not that of the recorded run
 
 `Cancelled` stands beside the tree: it is what cancellation looks like from inside a synchronous run, and like
 `asyncio.CancelledError` it derives from `BaseException`, so that ``except Exception`` does not swallow it.
@@ -42,17 +47,20 @@ from __future__ import annotations
 __all__ = (
     "Cancelled",
     "CancelledRun",
+    "CodeChanged",
     "ConfigurationError",
     "CrashedRun",
     "DeadlockError",
     "FailedRun",
     "HistoryError",
+    "HistoryWriteError",
     "IllegalTransition",
     "InvalidCall",
     "MappingLengthMismatch",
     "MappingMissingIterable",
     "MissingContextError",
     "MissingExtra",
+    "OwnerLost",
     "ParameterBindError",
     "ParameterTypeError",
     "PenstockError",
@@ -61,7 +69,9 @@ __all__ = (
     "ResultError",
     "ResultForbidden",
     "ResultMissing",
+    "ResumeConflict",
     "RunError",
+    "RunNotFound",
     "RunnerClosed",
     "RunnerError",
     "SerializationError",
@@ -228,6 +238,29 @@ class UnhashableInput(ResultError, TypeError):
 
 class HistoryError(PenstockError):
     """The history could not do its work."""
+
+
+class HistoryWriteError(HistoryError):
+    """Something could not be recorded; says where and why."""
+
+
+class OwnerLost(HistoryError):
+    """Another process has found this one dead and given up its runs, so it must not record any more."""
+
+
+class RunNotFound(HistoryError, KeyError):
+    """The history knows no such run."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)
+
+
+class ResumeConflict(HistoryError):
+    """A run cannot be continued: it is still running, has completed, or is continued already."""
+
+
+class CodeChanged(HistoryError):
+    """The code that would continue a run is not the code that began it."""
 
 
 class Lost(BaseException):

@@ -1,0 +1,1 @@
+"""What happened, durably: see `penstock.history`, the public face."""
