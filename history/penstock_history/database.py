@@ -112,7 +112,7 @@ class Reader(Protocol):
         ...
 
     def expired(self, *, age: float | None, count: int | None, size: int | None) -> list[UUID]:
-        """The root runs that are too old (seconds), too many, or that make the history too large (bytes); oldest first."""
+        """The root runs that are too old (seconds), too many, or too much (bytes); oldest first."""
         ...
 
     def facts(self) -> dict[str, Any]:

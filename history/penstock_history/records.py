@@ -40,11 +40,12 @@ class Group:
             ``position`` (which of its siblings of the same definition it is, from 0), ``tags`` (a list), ``created``,
             and for root flow runs ``entrypoint`` (``"path/or/module:qualname"``), ``parameters`` (JSON, or a stored
             reference), ``code`` (a digest), ``resumes`` (the run that it continues), ``version``.
-        states: Transitions: ``run``, ``sequence`` (from 1), ``type``, ``name``, ``message``, ``time`` (seconds since the
-            epoch), ``attempt``, ``due`` (when a delayed attempt is to begin).
+        states: Transitions: ``run``, ``sequence`` (from 1), ``type``, ``name``, ``message``, ``time`` (seconds since
+            the epoch), ``attempt``, ``due`` (when a delayed attempt is to begin).
         attempts: Attempts that ended: ``run``, ``number``, ``started``, ``ended``, ``worker``, ``error`` (text).
         results: Stored values of COMPLETED runs: ``run``, ``url``, ``key``, ``size``, ``type``, ``checksum``,
-            ``inputs`` (a digest of the arguments), ``code`` (a digest of the task), ``cached`` (it was found, not made).
+            ``inputs`` (a digest of the arguments), ``code`` (a digest of the task), ``cached``
+            (it was found, not made).
         logs: Log lines: ``run``, ``time``, ``level``, ``logger``, ``message``.
     """
 
