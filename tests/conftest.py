@@ -10,12 +10,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from postgres import postgresql_server as postgresql_server
+from postgres import postgresql_url as postgresql_url
 
 from penstock import engine as engine_module
 from penstock.testing import penstock_engine as penstock_engine
 
-KEPT_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
-"""Processes that the standard library starts once and keeps."""
+KEPT_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "postgres: ", "penstock-postgres-")
+"""Processes that the standard library starts once and keeps, and the tests' PostgreSQL server."""
 
 KEPT = ("penstock-timers", "penstock-loop", "penstock-events", "asyncio_", "pytest_timeout", "Dask-Offload")
 """Threads that belong to the process and not to a test: the engine's own, its loop's default executor, and Dask's."""
