@@ -13,50 +13,98 @@ from typing import Any, Literal
 from uuid import UUID
 
 __all__ = (
+    "CHANGES",
+    "FLOWS",
+    "LOGS",
+    "RESULTS",
+    "RUNS",
+    "STATES",
+    "TYPES",
     "AttemptRecord",
     "Group",
     "LogRecord",
     "OwnerRecord",
+    "Row",
     "RunQuery",
     "RunRecord",
     "StateRecord",
+    "all_attempts",
+    "all_states",
 )
 
 Kind = Literal["flow", "task"]
 
 
+Row = tuple[Any, ...]
+"""A row on its way to the database: plain JSON types, in the order of the columns that its list is described with."""
+
+RUNS = (
+    "id", "parent", "root", "kind", "name", "definition", "position", "tags", "created",
+    "sequence", "type", "state", "message", "started", "ended", "attempt", "worker", "seconds",
+)  # fmt: skip
+"""The columns of `Group.runs`. ``root`` of a root is itself; ``kind`` is 0 for a flow run and 1 for a task run;
+``position`` says which of its siblings of the same definition it is, from 0; ``tags`` is a list, or NULL for none;
+from ``sequence`` on they are those of `CHANGES`."""
+
+CHANGES = ("run", "sequence", "type", "state", "message", "started", "ended", "attempt", "worker", "seconds")
+"""The columns of `Group.changes`: the number of a run's latest transition, the number of its type (`TYPES`), its name
+(NULL for the type's own) and message; when the run was first RUNNING and when it ended (NULL leaves what is there); how
+many attempts have begun; who executed the latest, and how many seconds its function took there (NULL in place)."""
+
+STATES = ("run", "sequence", "type", "name", "message", "time", "attempt", "due", "worker", "seconds")
+"""The columns of `Group.states`: a transition; ``due`` is when a delayed attempt is to begin, ``worker`` and
+``seconds`` are of the attempt that the transition ended."""
+
+FLOWS = ("run", "entrypoint", "parameters", "code", "version", "resumes")
+"""The columns of `Group.flows`: what only flow runs have. ``entrypoint`` is ``"path/or/module:qualname"``,
+``parameters`` JSON text or NULL, ``code`` a digest, ``resumes`` the run that it continues."""
+
+RESULTS = ("run", "url", "key", "size", "type", "checksum", "inputs", "code", "cached")
+"""The columns of `Group.results`: where the value of a COMPLETED run is stored (NULL where it is only known what went
+in), a digest of the arguments, one of the task's code, and whether the value was found and not made."""
+
+LOGS = ("run", "time", "level", "logger", "message")
+"""The columns of `Group.logs`: a log line of a run."""
+
+TYPES = (
+    "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING",
+    "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SKIPPED",
+)  # fmt: skip
+"""The types of states by their numbers inside; those from COMPLETED on are terminal."""
+
+
 @dataclass(slots=True)
 class Group:
-    """What is committed together: plain JSON types only, since it travels to the database as one JSON document.
+    """What is committed together: rows of plain JSON types, since each list travels to the database as one document.
 
-    A database takes the document apart itself (``json_each``), in one statement for each list: the interpreter's lock
+    A database takes a document apart itself (``json_each``), in one statement for each list: the interpreter's lock
     is let go once for a thousand rows. With a statement for each row, a busy program would lend the writer its lock two
     hundred times a second, and no history could keep up with it.
 
-    Rows are dictionaries with the names of the columns; what is absent is NULL.
+    Nearly all runs are PENDING, then RUNNING, then ended, and all of that stands in the run's own row: ``created``,
+    ``started``, and the columns from ``sequence`` on. Only a transition that these cannot tell has a row in ``states``:
+    any but the first if that is a plain PENDING, the second if that is a plain RUNNING, and the terminal one. So a
+    task costs one row and not five (benchmarks/history.py); `all_states` puts a run's life together again.
 
     Attributes:
-        runs: New runs: ``id``, ``parent``, ``root`` (of a root: itself), ``kind``, ``name``, ``definition``,
-            ``position`` (which of its siblings of the same definition it is, from 0), ``tags`` (a list), ``created``,
-            and for root flow runs ``entrypoint`` (``"path/or/module:qualname"``), ``parameters`` (JSON, or a stored
-            reference), ``code`` (a digest), ``resumes`` (the run that it continues), ``version``.
-        states: Transitions: ``run``, ``sequence`` (from 1), ``type``, ``name``, ``message``, ``time`` (seconds since
-            the epoch), ``attempt``, ``due`` (when a delayed attempt is to begin).
-        attempts: Attempts that ended: ``run``, ``number``, ``started``, ``ended``, ``worker``, ``error`` (text).
-        results: Stored values of COMPLETED runs: ``run``, ``url``, ``key``, ``size``, ``type``, ``checksum``,
-            ``inputs`` (a digest of the arguments), ``code`` (a digest of the task), ``cached``
-            (it was found, not made).
-        logs: Log lines: ``run``, ``time``, ``level``, ``logger``, ``message``.
+        runs: New runs, as they are when the group is made; see `RUNS`.
+        changes: Runs of earlier groups that have gone on; see `CHANGES`. One whose ``sequence`` is not above that of
+            the run's row changes nothing.
+        states: See `STATES`.
+        flows: See `FLOWS`.
+        results: See `RESULTS`.
+        logs: See `LOGS`.
     """
 
-    runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    states: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    results: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    logs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    runs: list[Row] = field(default_factory=list[Row])
+    changes: list[Row] = field(default_factory=list[Row])
+    states: list[Row] = field(default_factory=list[Row])
+    flows: list[Row] = field(default_factory=list[Row])
+    results: list[Row] = field(default_factory=list[Row])
+    logs: list[Row] = field(default_factory=list[Row])
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.states or self.attempts or self.results or self.logs)
+        return bool(self.runs or self.changes or self.states or self.flows or self.results or self.logs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +147,10 @@ class RunRecord:
         created: When it was made, seconds since the epoch.
         started: When it was first RUNNING, or None.
         ended: When it took its terminal state, or None.
+        sequence: How many transitions it has made.
         attempts: How many attempts have begun.
+        worker: Who executed its latest attempt, or None if it was executed in place.
+        seconds: How long the latest attempt's function took there.
         owner: The process that ran it.
         entrypoint: Where its flow is found, for a root flow run.
         parameters: Its flow's parameters as JSON text, or None if they were not recorded.
@@ -125,7 +176,10 @@ class RunRecord:
     created: float
     started: float | None
     ended: float | None
+    sequence: int
     attempts: int
+    worker: str | None
+    seconds: float | None
     owner: int
     entrypoint: str | None = None
     parameters: str | None = None
@@ -140,7 +194,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StateRecord:
-    """One transition of one run; see `Group.states` for the fields."""
+    """One transition of one run; see `STATES` for the fields."""
 
     sequence: int
     type: str
@@ -148,18 +202,32 @@ class StateRecord:
     message: str | None
     time: float
     attempt: int
-    due: float | None
+    due: float | None = None
+    worker: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One attempt that ended; see `Group.attempts` for the fields."""
+    """One attempt of a run.
+
+    Attributes:
+        number: 1 for the first.
+        started: When the run became RUNNING for it, seconds since the epoch.
+        ended: When it took the next state, or None if the attempt goes on.
+        worker: Who executed it, or None if it was executed in place.
+        seconds: How long its function took there.
+        state: The name of the state that came of it, or None.
+        message: That state's message.
+    """
 
     number: int
     started: float
-    ended: float
+    ended: float | None
     worker: str | None
-    error: str | None
+    seconds: float | None
+    state: str | None
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,3 +269,35 @@ class RunQuery:
     name: str | None = None
     roots_only: bool = False
     limit: int | None = 50
+
+
+def all_states(run: RunRecord, stored: Sequence[StateRecord]) -> list[StateRecord]:
+    """A run's transitions in order: those that have rows of their own, and those that stand in the run's row."""
+    states = {state.sequence: state for state in stored}
+    states.setdefault(1, StateRecord(1, "PENDING", "Pending", None, run.created, 0))
+    if run.started is not None:
+        states.setdefault(2, StateRecord(2, "RUNNING", "Running", None, run.started, 1))
+    if run.ended is not None:
+        states[run.sequence] = StateRecord(
+            run.sequence,
+            run.type,
+            run.state,
+            run.message,
+            run.ended,
+            run.attempts,
+            worker=run.worker,
+            seconds=run.seconds,
+        )
+    return [states[sequence] for sequence in sorted(states)]
+
+
+def all_attempts(states: Sequence[StateRecord]) -> list[AttemptRecord]:
+    """A run's attempts in order, read from its transitions."""
+    attempts = list[AttemptRecord]()
+    for state, after in zip(states, (*states[1:], None), strict=True):
+        if state.type != "RUNNING":
+            continue
+        ending = after and (after.time, after.worker, after.seconds, after.name, after.message)
+        ended, worker, seconds, name, message = ending or (None, None, None, None, None)
+        attempts.append(AttemptRecord(state.attempt, state.time, ended, worker, seconds, name, message))
+    return attempts
