@@ -1,8 +1,7 @@
 """What a history keeps: the rows that are written, and the records that come out again.
 
-Inside, a run is an integer: the number of its id's prefix, which all ids of one process share, times 2^40, plus the
-id's counter (`penstock.names`). Outside it is a UUID. So no row carries sixteen bytes for what eight say, and no index
-but the primary key is needed to find a run by its id.
+Inside, a run is an integer (`keys`), outside it is a UUID. So no row carries sixteen bytes for what eight say, and no
+index but the primary key is needed to find a run by its id.
 """
 
 from __future__ import annotations
@@ -57,14 +56,16 @@ STATES = ("run", "sequence", "type", "name", "message", "time", "attempt", "due"
 
 FLOWS = ("run", "entrypoint", "parameters", "code", "version", "resumes")
 """The columns of `Group.flows`: what only flow runs have. ``entrypoint`` is ``"path/or/module:qualname"``,
-``parameters`` JSON text or NULL, ``code`` a digest, ``resumes`` the run that it continues."""
+``parameters`` JSON text or NULL, ``code`` a digest, ``resumes`` the id of the run that it continues, as the text of a
+UUID: another process has recorded that run, under an integer of its own."""
 
 RESULTS = ("run", "url", "key", "size", "type", "checksum", "inputs", "code", "cached")
 """The columns of `Group.results`: where the value of a COMPLETED run is stored (NULL where it is only known what went
 in), a digest of the arguments, one of the task's code, and whether the value was found and not made."""
 
-LOGS = ("run", "time", "level", "logger", "message")
-"""The columns of `Group.logs`: a log line of a run."""
+LOGS = ("number", "run", "time", "level", "logger", "message")
+"""The columns of `Group.logs`: a log line of a run; ``number`` counts the lines of the process from 1, so that a line
+which is written again is known."""
 
 TYPES = (
     "SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING",
@@ -232,7 +233,7 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One log line; ``id`` grows with every line of the history, so that a reader can ask for what is new."""
+    """One log line; ``id`` grows with every line of the process, so that a reader can ask for what is new."""
 
     id: int
     run: UUID

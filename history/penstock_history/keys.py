@@ -1,0 +1,52 @@
+"""By which integers the tables know runs.
+
+The ids of one process differ only in a counter (`penstock.names`): their upper 96 bits, the prefix, are all the same
+for its first four thousand million runs. Each process that records numbers the prefixes that it meets, its own and
+those of workers whose nested runs come home to it, and a run's key is that number and the id's lower 32 bits. The same
+prefix may have one number for each process that met it, so a number always belongs to one process: when that is dead
+and its runs are deleted, the number can go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ("COUNTER_BITS", "COUNTER_MASK", "Numbers", "key_of", "number_of", "prefix_of")
+
+COUNTER_BITS = 32
+COUNTER_MASK = (1 << COUNTER_BITS) - 1
+
+
+def prefix_of(run_id: int) -> bytes:
+    """What a run's id has in common with those of its process, as twelve bytes."""
+    return (run_id >> COUNTER_BITS).to_bytes(12, "big")
+
+
+def key_of(number: int, run_id: int) -> int:
+    """The key of a run whose prefix has this number."""
+    return number << COUNTER_BITS | run_id & COUNTER_MASK
+
+
+def number_of(key: int) -> int:
+    """The number of the prefix that a key belongs to."""
+    return key >> COUNTER_BITS
+
+
+class Numbers:
+    """The numbers of prefixes that are known already, and where to ask for the others.
+
+    Args:
+        find: Gives the number of a prefix that is not known yet.
+    """
+
+    def __init__(self, find: Callable[[bytes], int]) -> None:
+        self._find = find
+        self._known: dict[int, int] = {}
+
+    def key_of(self, run_id: int) -> int:
+        """The key of a run."""
+        prefix = run_id >> COUNTER_BITS
+        number = self._known.get(prefix)
+        if number is None:
+            number = self._known[prefix] = self._find(prefix_of(run_id))
+        return number << COUNTER_BITS | run_id & COUNTER_MASK
