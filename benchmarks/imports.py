@@ -1,4 +1,4 @@
-"""What ``import penstock`` costs, beside the bare interpreter; on Linux only.
+"""What ``import penstock``, with all its names, costs beside the bare interpreter; on Linux only.
 
 python benchmarks/imports.py [--small] [--json FILE]
 """
@@ -34,7 +34,7 @@ def start() -> tuple[float, float]:
 
 def start_and_import() -> tuple[float, float]:
     """What one takes that imports the engine."""
-    return run("import penstock")
+    return run("from penstock import *")
 
 
 def rows(small: bool) -> list[measure.Row]:

@@ -19,7 +19,7 @@ PUBLIC = sorted(
 )
 
 HEAVY = ["pydantic", "fsspec", "dask", "distributed", "ray", "sqlite3", "anyio", "numpy", "pandas", "pytest", "orjson"]
-"""What ``import penstock`` must not bring along."""
+"""What ``from penstock import ...`` must not bring along."""
 
 
 @pytest.mark.parametrize("name", ["penstock", *PUBLIC])
@@ -65,9 +65,28 @@ def test_the_runners_that_everybody_uses(name: str) -> None:
 
 
 def test_an_import_brings_nothing_heavy() -> None:
-    code = f"import json, sys, penstock; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    code = f"import json, sys; from penstock import *; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_the_engine_is_imported_when_a_name_of_it_is_asked_for() -> None:
+    code = """
+import sys, penstock
+assert "asyncio" not in sys.modules
+assert set(penstock.__all__) <= set(dir(penstock))
+try:
+    penstock.flwo
+except AttributeError as error:
+    assert str(error) == "module 'penstock' has no attribute 'flwo'"
+else:
+    sys.exit("a name that nobody has was found")
+assert "asyncio" not in sys.modules
+assert penstock.flow is penstock.flow
+assert "penstock.engine" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_running_a_plain_flow_brings_nothing_heavy() -> None:
@@ -91,7 +110,8 @@ def test_an_import_starts_no_thread_and_touches_nothing() -> None:
     code = """
 import logging, signal, sys, threading
 before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.excepthook, print)
-import penstock, penstock.runners
+import penstock.runners
+from penstock import *
 assert threading.active_count() == 1
 assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.excepthook, print)
 assert not logging.getLogger().handlers
