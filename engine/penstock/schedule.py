@@ -101,9 +101,10 @@ class Batcher(Generic[ItemT]):
         queue.items[item] = None
         return self._cut() if self._has_room(queue) else []
 
-    def hold(self, work: Work, size: BatchSize) -> None:
+    def hold(self, work: Work, size: BatchSize) -> list[Sequence[ItemT]]:
         """More calls of this work follow at once: batches of a fixed size wait until they are full."""
         self._queues.setdefault(work, _Queue(size)).held = True
+        return []
 
     def release(self, work: Work) -> list[Sequence[ItemT]]:
         """That was the last of them."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Signal", "call_then", "post", "reraise", "suspend", "wait_in_loop")
 
-_lock = threading.Lock()
+_LOCKS = tuple(threading.Lock() for _ in range(64))
+"""Each signal uses one of them. With a single one all threads of a fan-out would meet there, and a thread that is woken
+with that lock in its hand and waits for the interpreter's holds up all others: see `dispatch.Dispatcher`."""
 
 
 class Signal:
@@ -62,7 +64,7 @@ class Signal:
 
     def on_done(self, callback: Callable[[Any], object]) -> None:
         """Call ``callback(self)`` when it happens, in that thread; at once if it has happened."""
-        with _lock:
+        with _LOCKS[id(self) >> 6 & 63]:
             waiting = self._waiting
             if waiting is None:
                 self._waiting = callback
@@ -75,7 +77,7 @@ class Signal:
 
     def forget(self, callback: Callable[[Any], object]) -> bool:
         """Take a callback back; False if it has been called, or is about to be."""
-        with _lock:
+        with _LOCKS[id(self) >> 6 & 63]:
             waiting = self._waiting
             if waiting == callback:
                 self._waiting = None
@@ -86,7 +88,7 @@ class Signal:
         return True
 
     def _drain(self) -> None:
-        with _lock:
+        with _LOCKS[id(self) >> 6 & 63]:
             waiting, self._waiting = self._waiting, None
         if type(waiting) is _Callbacks:
             for callback in waiting:

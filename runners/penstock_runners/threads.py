@@ -62,26 +62,30 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def submit(self, calls: Sequence[Call], report: Report) -> None:
         """Queue the calls."""
-        with self._lock:  # a call that is accepted is seen by `close`, and one that comes later is refused
-            if not self._accepts_calls:
-                raise self._not_open()
+        if not self._accepts_calls:
+            raise self._not_open()
+        for call in calls:
+            self._queued[call] = report
+            self._queue.put(call)
+        if len(self._threads) < self._max_workers:
+            self._add_threads()
+        if not self._accepts_calls:
+            # The pool was closed meanwhile, and may have looked for queued calls before these were.
             for call in calls:
-                self._queued[call] = report
-                self._queue.put(call)
-            if len(self._threads) < self._max_workers:
-                self._add_threads()
+                self._drop(call)
         if self.blocked:
             # A worker that waits may be waiting for exactly this call, and may be the only one to execute it.
             for wake in tuple(self.blocked):
                 wake()
 
     def _add_threads(self) -> None:
-        while len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
-            self._idle += 1
-            name = f"penstock-worker-{len(self._threads) + 1}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        with self._lock:
+            while self._accepts_calls and len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
+                self._idle += 1
+                name = f"penstock-worker-{len(self._threads) + 1}"
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def _work(self) -> None:
         set_helper(self)
@@ -104,15 +108,21 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def cancel(self, call: Call) -> bool:
         """Take the call out of the queue; one that runs cannot be stopped, its thread is entered in the ledger."""
-        report = self._queued.pop(call, None)
-        if report is not None:
-            report(call, Outcome(error=Cancelled("cancelled before it started")))
+        if self._drop(call):
             return True
         report = self._running.pop(call, None)
         if report is not None:
             mark_overdue(call, call.run, "a worker thread", self.clock)
             report(call, Outcome(error=Cancelled("cancelled while it ran; its thread goes on")))
         return False
+
+    def _drop(self, call: Call) -> bool:
+        """Cancel the call if it is still queued."""
+        report = self._queued.pop(call, None)
+        if report is None:
+            return False
+        report(call, Outcome(error=Cancelled("cancelled before it started")))
+        return True
 
     def _execute(self, call: Call, report: Report) -> None:
         self._running[call] = report
@@ -142,7 +152,7 @@ class ThreadPoolTaskRunner(TaskRunner):
             self._accepts_calls = False
             threads, self._threads = self._threads, []
         for call in tuple(self._queued):
-            self.cancel(call)
+            self._drop(call)
         for _ in threads:
             self._queue.put(None)
         deadline = self.clock.monotonic() + grace
