@@ -43,12 +43,13 @@ RUNS = (
 )  # fmt: skip
 """The columns of `Group.runs`. ``root`` of a root is itself; ``kind`` is 0 for a flow run and 1 for a task run;
 ``position`` says which of its siblings of the same definition it is, from 0; ``tags`` is a list, or NULL for none;
-from ``sequence`` on they are those of `CHANGES`."""
+from ``sequence`` on they are those of `CHANGES`, but for the name."""
 
-CHANGES = ("run", "sequence", "type", "state", "message", "started", "ended", "attempt", "worker", "seconds")
+CHANGES = ("run", "sequence", "type", "state", "message", "started", "ended", "attempt", "worker", "seconds", "name")
 """The columns of `Group.changes`: the number of a run's latest transition, the number of its type (`TYPES`), its name
 (NULL for the type's own) and message; when the run was first RUNNING and when it ended (NULL leaves what is there); how
-many attempts have begun; who executed the latest, and how many seconds its function took there (NULL in place)."""
+many attempts have begun; who executed the latest, and how many seconds its function took there (NULL in place); and the
+run's name if only now its parameters are known that it is made of (NULL leaves what is there)."""
 
 STATES = ("run", "sequence", "type", "name", "message", "time", "attempt", "due", "worker", "seconds")
 """The columns of `Group.states`: a transition; ``due`` is when a delayed attempt is to begin, ``worker`` and
