@@ -10,8 +10,9 @@ and its runs are deleted, the number can go.
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
-__all__ = ("COUNTER_BITS", "COUNTER_MASK", "Numbers", "key_of", "number_of", "prefix_of")
+__all__ = ("COUNTER_BITS", "COUNTER_MASK", "Numbers", "key_of", "prefix_of", "to_uuid")
 
 COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
@@ -27,9 +28,9 @@ def key_of(number: int, run_id: int) -> int:
     return number << COUNTER_BITS | run_id & COUNTER_MASK
 
 
-def number_of(key: int) -> int:
-    """The number of the prefix that a key belongs to."""
-    return key >> COUNTER_BITS
+def to_uuid(prefix: bytes, key: int) -> UUID:
+    """The id of the run with this key, whose number stands for this prefix."""
+    return UUID(int=int.from_bytes(prefix, "big") << COUNTER_BITS | key & COUNTER_MASK)
 
 
 class Numbers:

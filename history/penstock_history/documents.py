@@ -1,0 +1,27 @@
+"""Rows on their way to a database: one JSON document for each list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from penstock_history.records import Row
+
+__all__ = ("document",)
+
+
+def document(rows: Sequence[Row] | Sequence[str]) -> str:
+    """Rows as the text of a JSON document; what UTF-8 cannot say becomes a question mark."""
+    try:
+        return orjson.dumps(rows).decode()
+    except TypeError:  # a lone surrogate, as in the name of a file that is no text
+        return orjson.dumps([_sayable(row) for row in rows]).decode()
+
+
+def _sayable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, list | tuple):
+        return [_sayable(item) for item in value]
+    return value
