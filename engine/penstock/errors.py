@@ -12,6 +12,7 @@
     │   ├── MappingLengthMismatch            the arguments of a map differ in length
     │   └── MappingMissingIterable           a map with nothing to map over
     ├── MissingContextError (RuntimeError)   something that only makes sense inside a run
+    ├── FlowNotFound (LookupError)           no flow is where it was looked for
     ├── WouldBlock (RuntimeError)            a blocking wait on the loop that must do the work
     ├── DeadlockError (RuntimeError)         runs that wait for one another
     ├── IllegalTransition (RuntimeError)     a state change that the table does not have
@@ -52,6 +53,7 @@ __all__ = (
     "CrashedRun",
     "DeadlockError",
     "FailedRun",
+    "FlowNotFound",
     "HistoryError",
     "HistoryWriteError",
     "IllegalTransition",
@@ -135,6 +137,10 @@ class MappingMissingIterable(InvalidCall):
 
 class MissingContextError(PenstockError, RuntimeError):
     """Something that only makes sense inside a flow or task run was used outside of one."""
+
+
+class FlowNotFound(PenstockError, LookupError):
+    """No flow can be found where it was looked for: the module, the file or the name is not there."""
 
 
 class WouldBlock(PenstockError, RuntimeError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.engine import Engine
     from penstock.flows import Flow
     from penstock.futures import Future
+    from penstock.identity import Kept
     from penstock.keeping import CacheCounts
     from penstock.signals import Signal
     from penstock.tasks import Task
@@ -53,6 +54,9 @@ class Run:
         skipped_because_of: Those of them that kept the run from starting.
         rests_on: The signals without which nothing of the run can go on; see `waiting.resting`.
         streaming: Whether the caller iterates over the run instead of waiting for its value.
+        position: Which of its siblings of the same definition the run is, from 0, where somebody counts them.
+        identity: A digest of who called the run and with what, once somebody has asked; see `penstock.identity`.
+        kept: Where the value of a COMPLETED run is stored, and what it was made of; None if it is not.
     """
 
     kind = "run"
@@ -81,6 +85,9 @@ class Run:
     skipped_because_of: tuple[Future[Any], ...] = ()
     rests_on: tuple[Signal, ...] = ()
     streaming = False
+    position = 0
+    identity: str | None = None
+    kept: Kept | None = None
     context: Context | None = None
     worker = ""
     # What this run submitted last, and the sibling that a submitted run has to let go first, on an ordered runner.
