@@ -63,6 +63,18 @@ class Writer(Protocol):
         """
         ...
 
+    def ask_to_cancel(self, run_id: UUID) -> bool:
+        """Ask the process that owns a run to cancel it; False if there is no such run, or it has ended."""
+        ...
+
+    def to_cancel(self) -> Sequence[UUID]:
+        """The runs of this process that others have asked to cancel; each is told once.
+
+        Raises:
+            HistoryWriteError: If the database cannot be asked.
+        """
+        ...
+
     def delete(self, roots: Sequence[UUID]) -> int:
         """Delete root runs that have ended, with all that is inside them; gives how many runs went."""
         ...

@@ -69,7 +69,7 @@ def vacuum_piece(connection: sqlite3.Connection) -> int:
 
 def _delete(connection: sqlite3.Connection, runs: list[int]) -> None:
     keys = str(runs)  # a list of integers is a JSON document
-    for table in ("states", "flows", "results"):
+    for table in ("states", "flows", "results", "requests"):
         connection.execute(f"DELETE FROM {table} WHERE run IN (SELECT value FROM json_each(?))", (keys,))
     connection.execute(
         """DELETE FROM tags WHERE (tag, created, run) IN (

@@ -63,6 +63,16 @@ class SQLiteFile:
             yield connection
 
     @contextmanager
+    def looking(self) -> Generator[sqlite3.Connection, None, None]:
+        """Have the connection for a block that only reads.
+
+        Raises:
+            HistoryWriteError: If SQLite or the system refuses.
+        """
+        with _explained(self.path, "could not be read"), self._handle.use() as connection:
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection, None, None]:
         """Have the connection for a block that happens wholly or not at all.
 

@@ -12,6 +12,7 @@ What is where, and why:
   sorting. The newest of all are a merge over the definitions (`sqlite_listing`), which is why no index has the time
   alone. ``runs_by_state`` leaves out COMPLETED, in which nearly all runs are: it costs nothing for them.
 * ``states`` has the transitions that the run's own row cannot tell; see `records.Group`.
+* ``requests`` has the runs that other processes want cancelled, until their owner has taken note.
 * ``logs`` are numbered by the process that wrote them, so that writing a line again is noticed without a search.
 """
 
@@ -126,6 +127,11 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             message TEXT NOT NULL
         )""",
         "CREATE INDEX logs_by_root ON logs (root)",
+        """CREATE TABLE requests (
+            run INTEGER PRIMARY KEY,
+            owner INTEGER NOT NULL,
+            time REAL NOT NULL
+        )""",
     ),
 )
 

@@ -20,6 +20,7 @@ from penstock_history.records import Group, OwnerRecord
 from penstock_history.sqlite_deletion import delete_piece, forget, vacuum_piece
 from penstock_history.sqlite_file import SQLiteFile
 from penstock_history.sqlite_owners import bury, end, is_recording, number_of_prefix, register
+from penstock_history.sqlite_requests import are_there, put, take
 from penstock_history.sqlite_statements import Definition, definitions_of, statements, words_of
 
 __all__ = ("SQLiteWriter",)
@@ -92,6 +93,19 @@ class SQLiteWriter:
         """See `Writer.reap`."""
         with self._file.transaction() as connection:
             return bury(connection, self._owners.is_alive, time.time())
+
+    def ask_to_cancel(self, run_id: UUID) -> bool:
+        """See `Writer.ask_to_cancel`."""
+        with self._file.transaction() as connection:
+            return put(connection, run_id)
+
+    def to_cancel(self) -> Sequence[UUID]:
+        """See `Writer.to_cancel`; the lock of the file is only taken if there is something."""
+        with self._file.looking() as connection:
+            if not are_there(connection, self._owner.id):
+                return ()
+        with self._file.transaction() as connection:
+            return take(connection, self._owner.id)
 
     def delete(self, roots: Sequence[UUID]) -> int:
         """See `Writer.delete`."""
