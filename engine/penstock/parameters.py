@@ -93,6 +93,44 @@ class Signature:
         """
         return {name: self._validate_one(name, value) for name, value in parameters.items()}
 
+    def read(self, name: str, text: str) -> Any:
+        """Make a parameter's value of text, as a command line has it.
+
+        What is declared as a string is the text itself. A list, an object or null in JSON is that; anything else is
+        what pydantic makes of the text for the annotation, or of its JSON value if it can make nothing of the text.
+
+        Args:
+            name: The parameter, or the name of a further keyword where the function takes any.
+            text: The text.
+
+        Raises:
+            ParameterTypeError: If it does not fit the annotation; names the parameter.
+        """
+        annotation = self._annotation_of(name)
+        if annotation is str:
+            return text
+        value = _from_json(text)
+        if annotation is Any or (annotation in _EXACT and type(value) is annotation):
+            return value
+        adapter = self._adapter(name, annotation)
+        readings = [(adapter.validate_strings, text), (adapter.validate_python, value)]
+        if value is None or isinstance(value, list | dict):
+            readings.reverse()
+        try:
+            return self._explained(name, *readings[0])
+        except ParameterTypeError as first:
+            try:
+                return self._explained(name, *readings[1])
+            except ParameterTypeError:
+                raise first from None
+
+    def _annotation_of(self, name: str) -> Any:
+        """The annotation of a parameter, `Any` without one; of a name that it does not have, that of ``**kwargs``."""
+        if name not in self._signature.parameters:
+            kinds = {parameter.kind: parameter.name for parameter in self._signature.parameters.values()}
+            name = kinds.get(_Kind.VAR_KEYWORD, name)
+        return self._annotations.get(name, Any)
+
     def _validate_one(self, name: str, value: Any) -> Any:
         annotation = self._annotations.get(name, Any)
         # The commonest arguments are exactly what they are declared to be, and pydantic takes 90 ms to import.
@@ -108,10 +146,14 @@ class Signature:
         return self._convert(name, annotation, value)
 
     def _convert(self, name: str, annotation: Any, value: Any) -> Any:
+        return self._explained(name, self._adapter(name, annotation).validate_python, value)
+
+    def _explained(self, name: str, validate: Callable[[Any], Any], value: Any) -> Any:
+        """What pydantic makes of a value; its errors become ours, and name the parameter."""
         from pydantic import ValidationError
 
         try:
-            return self._adapter(name, annotation).validate_python(value)
+            return validate(value)
         except ValidationError as error:
             details = "; ".join(f"{_where(name, detail['loc'])}{detail['msg']}" for detail in error.errors())
             raise ParameterTypeError(f"{self._owner}, parameter {name!r}: {details}. Got {value!r:.200}.") from error
@@ -140,6 +182,15 @@ class Signature:
 
 
 _EXACT = {int, float, str, bytes, bool, list, dict, set, tuple, type(None)}
+
+
+def _from_json(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _where(name: str, location: tuple[int | str, ...]) -> str:

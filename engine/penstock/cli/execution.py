@@ -1,0 +1,99 @@
+"""Run a flow in this process and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 (a command has no loop yet)
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
+from inspect import iscoroutine
+from typing import Any
+
+import click
+
+from penstock.cli.exits import Exit
+from penstock.cli.output import print_json, print_line
+from penstock.cli.words import duration, state_cell
+from penstock.engine import Engine
+from penstock.ports import Event
+from penstock.records import FlowRun
+from penstock.runtime import stop_on_sigterm
+from penstock.states import State
+
+__all__ = ("execute",)
+
+
+def execute(call: Callable[[], Any], as_json: bool) -> None:
+    """Run a flow to its end, print how that was, and leave with the exit code that says it.
+
+    Args:
+        call: Calls the flow with ``return_state=True``.
+        as_json: Whether to print JSON, and nothing else, on standard output: what the flow prints goes to the other.
+    """
+    first = _First()
+    with stop_on_sigterm(), _output_kept_for_json() if as_json else nullcontext(), Engine(sinks=[first]):
+        answer = call()
+        state: State = asyncio.run(answer) if iscoroutine(answer) else answer
+    assert first.run is not None, "a flow that was called has had a state"
+    if isinstance(state.data, BaseException):
+        traceback.print_exception(state.data)
+    if as_json:
+        print_json(_facts(first.run, state))
+    else:
+        print_line(state_cell(state.type, state.name), f"  {first.run.name}  {_took(first.run)}  {first.run.id}")
+    if not state.is_completed():
+        click.get_current_context().exit(Exit.FAILED)
+
+
+class _First:
+    """Takes note of the outermost run: it is the one that makes the first transition."""
+
+    run: FlowRun | None = None
+
+    def emit(self, event: Event) -> None:
+        """Take note of a transition."""
+        if self.run is None:
+            self.run = event.run
+
+
+@contextmanager
+def _output_kept_for_json() -> Generator[None, None, None]:
+    """Send to standard error what anybody writes to standard output meanwhile, the processes of the flow included."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _facts(run: FlowRun, state: State) -> dict[str, Any]:
+    return {
+        "id": str(run.id),
+        "name": run.name,
+        "flow": run.flow.name,
+        "state": state.name,
+        "type": state.type.value,
+        "message": state.message,
+        "result": _plain(state.data) if state.is_completed() else None,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The value if JSON can say it, else its ``repr``."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return repr(value)
+    return value
+
+
+def _took(run: FlowRun) -> str:
+    times = [state.timestamp for state in run.history if state.timestamp is not None]
+    return duration(times[-1] - times[0])
