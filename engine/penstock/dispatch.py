@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading  # noqa: TID251 (runs and workers call from many threads)
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -133,7 +134,7 @@ class Dispatcher:
             if not calls:
                 self._news.append(self._batcher.batch_done)
                 continue
-            batch = _Batch(len(calls))
+            batch = _Batch(calls[0].work, len(calls))
             for call in calls:
                 self._batch_of[call] = batch
             self._runner.submit(calls, self._come_home)
@@ -154,23 +155,30 @@ class Dispatcher:
 
     def _come_home(self, call: Call, outcome: Outcome) -> None:
         batch = self._batch_of.pop(call, None)
-        if batch is not None:
+        if batch is not None and batch.is_last(outcome):
             # The next batch leaves before the news of this call make anybody else busy.
-            self._tell(partial(self._count, batch, call.work, outcome))
+            self._tell(partial(self._end_batch, batch))
         self._report(call, outcome)
 
-    def _count(self, batch: _Batch, work: Work, outcome: Outcome) -> Batches:
-        """One call of a batch is home."""
-        batch.left -= 1
-        if outcome.ended:
-            self._batcher.came_home(work, outcome.ended - outcome.started)
-        return () if batch.left else self._batcher.batch_done()
+    def _end_batch(self, batch: _Batch) -> Batches:
+        if batch.seconds:
+            self._batcher.came_home(batch.work, sum(batch.seconds) / len(batch.seconds), len(batch.seconds))
+        return self._batcher.batch_done()
 
 
 class _Batch:
-    """How many of its calls have not come home."""
+    """A batch that is out; its calls may come home on several threads."""
 
-    __slots__ = ("left",)
+    __slots__ = ("_arrivals", "_size", "seconds", "work")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, work: Work, size: int) -> None:
+        self.work = work
+        self.seconds: list[float] = []
+        self._size = size
+        self._arrivals = itertools.count(1)
+
+    def is_last(self, outcome: Outcome) -> bool:
+        """Note that a call is home; whether it is the last one."""
+        if outcome.ended:
+            self.seconds.append(outcome.ended - outcome.started)
+        return next(self._arrivals) == self._size

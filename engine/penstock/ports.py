@@ -46,6 +46,14 @@ class RunView(Protocol):
         """The facts that `penstock.runtime` shows on a worker: plain, picklable, small."""
         ...
 
+    def shared_facts(self) -> Mapping[str, Any]:
+        """Those that the runs of its task in its flow run have in common: one object for all of a batch."""
+        ...
+
+    def own_facts(self) -> dict[str, Any]:
+        """The others."""
+        ...
+
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Work:

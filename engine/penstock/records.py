@@ -348,18 +348,38 @@ class TaskRun(Run):
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""
+        own = {"id": to_text(self.key), "name": self.name, "attempt": self.attempt}
+        return {**self.shared_facts(), **own}
+
+    def shared_facts(self) -> Mapping[str, Any]:
+        """Those that the runs of its task in its flow run have in common: one object for all of a batch."""
         flow_run = self.flow_run
-        facts = {
-            "id": to_text(self.key),
-            "name": self.name,
+        if flow_run is None:
+            return self._make_shared_facts()
+        common = (self.definition, self.tags, flow_run.attempt)
+        known, facts = flow_run.last_shared_facts
+        if known != common:
+            facts = self._make_shared_facts()
+            flow_run.last_shared_facts = common, facts
+        return facts
+
+    def _make_shared_facts(self) -> Mapping[str, Any]:
+        flow_run = self.flow_run
+        facts: dict[str, Any] = {
             "task": self.definition.name,
             "tags": sorted(self.tags),
-            "attempt": self.attempt,
             "flow_run": flow_run.facts if flow_run is not None else None,
         }
         persists, results = (flow_run or self.engine).persists, self.results
         if persists or results is not None:
             facts["keeping"] = (persists, results)
+        return facts
+
+    def own_facts(self) -> dict[str, Any]:
+        """The others; a name that is made of the task's and the id is left out."""
+        facts: dict[str, Any] = {"key": self.key, "attempt": self.attempt}
+        if self.definition.run_name is not None:
+            facts["name"] = self.name
         return facts
 
 
@@ -377,6 +397,7 @@ class FlowRun(Run):
         persists: Whether tasks inside the run store their results where they do not say themselves.
         live: Submitted task runs and subflow runs inside this run that have not ended.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
+        last_shared_facts: What the task run that was sent to a worker last shared with its siblings, and why.
     """
 
     kind = "Flow"
@@ -384,6 +405,7 @@ class FlowRun(Run):
     dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
+    last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
 
     def __init__(
@@ -440,6 +462,7 @@ class FlowRun(Run):
         """The facts that `penstock.runtime` shows on a worker."""
         return {
             "id": to_text(self.key),
+            "key": self.key,
             "name": self.name,
             "flow": self.definition.name,
             "log_prints": self.prints_to_log,

@@ -121,13 +121,13 @@ class Batcher(Generic[ItemT]):
         del queue.items[item]
         return True
 
-    def came_home(self, work: Work, seconds: float) -> None:
-        """A call of this work has ended after so many seconds."""
+    def came_home(self, work: Work, seconds: float, calls: int = 1) -> None:
+        """Calls of this work have ended, after so many seconds each on average."""
         queue = self._queues.get(work)
         if queue is not None:
             measured = max(seconds, _SHORTEST)
-            known = queue.seconds
-            queue.seconds = measured if known is None else known + _SMOOTHING * (measured - known)
+            known = measured if queue.seconds is None else queue.seconds
+            queue.seconds = known + (1 - (1 - _SMOOTHING) ** calls) * (measured - known)
 
     def batch_done(self) -> list[Sequence[ItemT]]:
         """All calls of a batch have come home, so there is room for another."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -11,11 +12,11 @@ import time  # noqa: TID251 (deadlines are measured on the worker's own clock, t
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import wait
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from penstock.ports import Call, Outcome, Report
 from penstock_runners.channel import NonBlockingChannel
-from penstock_runners.process_worker import Order, Setup
+from penstock_runners.process_worker import OUTCOME, Order, Setup
 from penstock_runners.slot import Slot, new_file
 from penstock_runners.wire import Batch, PackedWork, Shelf
 
@@ -115,6 +116,23 @@ class Member:
         self.channel.send(Order(self._number, work, shipment.batch, shipment.live))
         timeout = shipment.task.timeout
         self.due = float("inf") if timeout is None else time.monotonic() + timeout
+
+    def hear(self) -> tuple[list[Any], bool]:
+        """Read what it has said: the messages, oldest first, and whether its end of the socket is still open.
+
+        The socket is read first. What the worker put into the ring before it turned to the socket is there by then.
+        """
+        messages, is_open = self.channel.receive()
+        return [*self.outcomes(), *messages], is_open
+
+    def last_words(self) -> list[Any]:
+        """Read everything that it has left, now that it is gone."""
+        messages = self.channel.drain()
+        return [*self.outcomes(), *messages]
+
+    def outcomes(self) -> list[Any]:
+        """Take what it has put into the ring, as the messages that they are over the socket."""
+        return [(OUTCOME, *pickle.loads(message)) for message in self.slot.ring.take()]
 
     def done(self) -> None:
         """Note that it has gone through its shipment."""

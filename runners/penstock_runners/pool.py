@@ -4,6 +4,11 @@ One thread, the *pump*, reads from all workers, starts them, watches deadlines a
 a single worker. Submitting and cancelling threads hand work straight to an idle worker, under the pool's lock, without
 a detour over the pump. Outcomes are reported outside the lock, so that a report may submit more.
 
+To report an outcome takes several times as long as to read it: it is the next step of somebody's run. So the pump reads
+what all workers have sent and gives those that are done their next shipment before it reports, and it reports a few at
+a time before it looks again. Otherwise workers would stand idle behind one another's outcomes, and a map would take
+the driver's time and the workers' time one after the other (benchmarks/processes.py).
+
 Every call is in `_where` from the moment that it is accepted until whoever takes it out reports it: that is what makes
 it exactly one report.
 """
@@ -36,6 +41,7 @@ _log = logging.getLogger("penstock.runners")
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
 _STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
 _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
+_FEW = 32  # outcomes that are reported between two looks at the workers, about a millisecond (benchmarks/processes.py)
 
 
 class _News(NamedTuple):
@@ -74,6 +80,7 @@ class Pool:
         self._oom_kills = exits.oom_kills()
         self._next_look = 0.0
         self._sleeps_until = math.inf
+        self._untold: deque[_News] = deque()  # the pump's alone
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
@@ -217,7 +224,7 @@ class Pool:
 
     def _run(self) -> None:
         try:
-            while not self._stopping:
+            while not self._stopping or self._untold:
                 self._turn()
         except BaseException as error:  # nobody else would notice, and every call would wait for ever
             self._collapse(error)
@@ -225,11 +232,17 @@ class Pool:
 
     def _turn(self) -> None:
         self._grow()
+        speaking: set[Member] = set()
         for key, events in self._selector.select(self._pause()):
             if key.data is None:
                 self._ear.recv(4096)
             elif events & selectors.EVENT_READ:
-                self._receive(key.data)
+                speaking.add(key.data)
+        for member in tuple(self._members):
+            if member in speaking:
+                self._receive(member)
+            elif outcomes := member.outcomes():
+                self._hear(member, outcomes)
         now = time.monotonic()
         with self._lock:
             overdue = [member for member in self._members if member.due <= now and member.overdue(now)]
@@ -240,11 +253,16 @@ class Pool:
             self._look(now)
         with self._lock:
             self._write()
+        self._tell(self._untold.popleft() for _ in range(min(_FEW, len(self._untold))))
 
     def _pause(self) -> float | None:
         """Seconds until something has to be looked at although nothing has happened; None if nothing is going on."""
+        if self._untold:
+            return 0.0
         with self._lock:
             if not self._members and self._queue and not self._closing:
+                return 0.0
+            if not all(member.slot.ring.sleep() for member in self._members):
                 return 0.0
             self._sleeps_until = self._next_due()
             return None if self._sleeps_until == math.inf else max(0.0, self._sleeps_until - time.monotonic())
@@ -258,19 +276,18 @@ class Pool:
 
     def _receive(self, member: Member) -> None:
         with self._lock:
-            messages, is_open = member.channel.receive()
+            messages, is_open = member.hear()
         self._hear(member, messages)
         if not is_open:
             self._bury(member)
 
     def _hear(self, member: Member, messages: list[Any]) -> None:
-        news: list[_News] = []
         with self._lock:
             for kind, *content in messages:
                 if kind == OUTCOME:
-                    news += self._come_home(member, *content)
+                    self._untold += self._come_home(member, *content)
                 elif kind == LINE:
-                    news += self._line(member, *content)
+                    self._untold += self._line(member, *content)
                 elif kind == DONE:
                     member.done()
                 elif kind == READY:
@@ -280,7 +297,6 @@ class Pool:
                     member.failure = unpack_error(content[0])
             self._dispatch()
             self._lock.notify_all()
-        self._tell(news)
 
     def _come_home(self, member: Member, index: int, packed: tuple[Any, ...], is_last: bool) -> list[_News]:
         shipment = member.shipment
@@ -300,7 +316,7 @@ class Pool:
 
         return [_News(shipment, shipment.calls[index], pass_on, lambda *_: Outcome())]
 
-    def _tell(self, news: list[_News]) -> None:
+    def _tell(self, news: Iterable[_News]) -> None:
         for shipment, call, report, make in news:
             try:
                 report(call, make(shipment, call))
@@ -342,7 +358,7 @@ class Pool:
     def _bury(self, member: Member) -> None:
         """Take leave of a worker: what it sent stands, the call that it was in is over, the others go to another."""
         with self._lock:
-            left = member.channel.drain()
+            left = member.last_words()
         self._hear(member, left)
         with self._lock:
             self._selector.unregister(member.channel.socket)
@@ -351,9 +367,8 @@ class Pool:
         code = member.bury()
         oom = exits.oom_kills() > self._oom_kills
         with self._lock:
-            news = self._settle(member, position, code, oom)
+            self._untold += self._settle(member, position, code, oom)
             self._lock.notify_all()
-        self._tell(news)
         if not member.ready:
             self._not_started(member.failure or verdicts.never_ready(member, code), is_final=member.failure is not None)
 
@@ -383,24 +398,21 @@ class Pool:
             if self._members or (self._failed_starts < _STARTS and not is_final):
                 return
             self._failed_starts = 0
-            news: list[_News] = []
             for shipment in self._queue:
-                news += self._take_out(shipment, list(shipment.calls), verdicts.never_started(error))
+                self._untold += self._take_out(shipment, list(shipment.calls), verdicts.never_started(error))
             self._queue.clear()
-        self._tell(news)
 
     def _collapse(self, error: BaseException) -> None:
         with self._lock:
             self._closing = True
-            news: list[_News] = []
             for shipment, index in list(self._where.values()):
-                news += self._take_out(shipment, [index], verdicts.broken(error))
+                self._untold += self._take_out(shipment, [index], verdicts.broken(error))
             self._queue.clear()
             for member in self._members:
                 member.shipment = None
                 member.kill()
             self._lock.notify_all()
-        self._tell(news)
+        self._tell(self._untold)
 
 
 def _unpack(packed: tuple[Any, ...], shipment: Shipment, _: Call) -> Outcome:

@@ -21,6 +21,9 @@ from penstock.ports import Call, Outcome, Work
 __all__ = ("FakeRun", "Reports", "entries", "make_calls")
 
 
+_SHARED: dict[str, Any] = {"tags": [], "flow_run": None}
+
+
 class FakeRun:
     """A run that nobody tracks, and that is a scope of its own which nobody cancels."""
 
@@ -34,7 +37,15 @@ class FakeRun:
 
     def describe(self) -> dict[str, Any]:
         """The facts that a worker needs to stand in for a run."""
-        return {"id": str(self.id), "name": self.name, "tags": [], "attempt": 1, "flow_run": None}
+        return {**self.shared_facts(), **self.own_facts(), "id": str(self.id)}
+
+    def shared_facts(self) -> dict[str, Any]:
+        """Those that it shares with others."""
+        return _SHARED
+
+    def own_facts(self) -> dict[str, Any]:
+        """The others."""
+        return {"key": self.id.int, "name": self.name, "attempt": 1}
 
 
 def make_calls(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], **options: Any) -> list[Call]:

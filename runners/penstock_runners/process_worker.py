@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import socket
 import sys
 import threading  # noqa: TID251 (the thread that ends the worker with its parent)
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
-from penstock.ports import LogLine
 from penstock_runners import pickling, worker
 from penstock_runners.channel import BlockingChannel
 from penstock_runners.failures import PackedError, pack_error
+from penstock_runners.ring import Ring
 from penstock_runners.slot import Slot
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork
 
-__all__ = ("DONE", "FAILED", "LINE", "OUTCOME", "READY", "Order", "Setup", "main")
+__all__ = ("DONE", "FAILED", "LINE", "OUTCOME", "READY", "WAKE", "Order", "Setup", "main")
 
 # What the worker says, as the first item of a tuple. The last outcome of an order says as well that it is done: a
 # report that submits the next call finds the worker idle.
-READY, FAILED, LINE, OUTCOME, DONE = range(5)
+READY, FAILED, LINE, OUTCOME, DONE, WAKE = range(6)
 
 _WATCH = 0.5  # seconds between two looks at who the parent is
 
@@ -65,9 +66,8 @@ def _serve(channel: BlockingChannel, slot: Slot) -> None:
         channel.send((FAILED, failure))
         return
     channel.send((READY,))
-    sending = threading.Lock()
     while (order := channel.receive()) is not None:
-        _obey(order, channel, slot, sending)
+        _obey(order, _Home(channel, slot.ring), slot)
 
 
 def _initialize(setup: Setup) -> PackedError | None:
@@ -80,7 +80,40 @@ def _initialize(setup: Setup) -> PackedError | None:
     return None
 
 
-def _obey(order: Order, channel: BlockingChannel, slot: Slot, sending: threading.Lock) -> None:
+class _Home:
+    """The way home for what comes of one order.
+
+    Small outcomes go through the ring, until something has to go over the socket, a log line or a large value; then so
+    does the rest, for what is on two ways at once can arrive in any order.
+    """
+
+    def __init__(self, channel: BlockingChannel, ring: Ring) -> None:
+        self._channel = channel
+        self._ring = ring
+        self._by_socket = False
+        self._sending = threading.Lock()
+
+    def say(self, *message: Any) -> None:
+        """Send something over the socket."""
+        with self._sending:
+            self._by_socket = True
+            self._channel.send(message)
+
+    def bring(self, index: int, packed: PackedOutcome, is_last: bool) -> None:
+        """Bring an outcome home."""
+        message = (index, tuple(packed), is_last)
+        with self._sending:
+            if not self._by_socket and type(packed.value) is not pickling.Packet and self._ring.put(_plain(message)):
+                if self._ring.must_wake():
+                    self._channel.send((WAKE,))
+                return
+        self.say(OUTCOME, *message)
+
+
+_plain = partial(pickle.dumps, protocol=5)
+
+
+def _obey(order: Order, home: _Home, slot: Slot) -> None:
     def entering(index: int) -> bool:
         if not worker.settled(timeout=1.0):
             os._exit(0)  # a call that ran out of time still blocks the loop: only a new process is rid of it
@@ -91,19 +124,12 @@ def _obey(order: Order, channel: BlockingChannel, slot: Slot, sending: threading
     def emit(index: int, packed: PackedOutcome) -> None:
         nonlocal said
         said = index == last
-        with sending:
-            channel.send((OUTCOME, index, tuple(packed), said))
-
-    def send(index: int, line: LogLine) -> None:
-        with sending:
-            channel.send((LINE, index, line))
+        home.bring(index, packed, said)
 
     site = worker.Site(stops_calls=True, entering=entering)
-    live: Callable[[int, LogLine], None] | None = send if order.live else None
-    worker.run_batch(order.batch, order.work, emit, site, live)
+    worker.run_batch(order.batch, order.work, emit, site, partial(home.say, LINE) if order.live else None)
     if not said:  # the last call was left out
-        with sending:
-            channel.send((DONE,))
+        home.say(DONE)
 
 
 def _die_with_parent(sock: socket.socket, parent: int, leaving: threading.Event) -> None:

@@ -1,4 +1,4 @@
-"""A page of memory that the driver and one worker share: where the worker is, and which calls it must leave out.
+"""Memory that the driver and one worker share: where the worker is, and which calls it must leave out.
 
 A worker that is killed cannot say what it was doing, and a message saved up in its process dies with it. What it
 wrote into shared memory stays. So the worker writes down each call before it enters it, and the driver knows for
@@ -19,13 +19,16 @@ import threading  # noqa: TID251 (its lock is the memory barrier)
 import time  # noqa: TID251 (one clock for both sides)
 from typing import Any
 
+from penstock_runners import ring
+
 __all__ = ("LARGEST", "Slot", "new_file")
 
 LARGEST = 32_768
 """How many calls one shipment may have: as many as there are flags."""
 
 _FLAGS = 16
-_SIZE = _FLAGS + LARGEST
+_RING = _FLAGS + LARGEST
+_SIZE = _RING + ring.SIZE
 
 
 def new_file() -> int:
@@ -40,10 +43,13 @@ def new_file() -> int:
 
 
 class Slot:
-    """One side's view of the page.
+    """One side's view of the memory.
 
     Args:
         descriptor: What `new_file` gave; closed here, as the mapping keeps the file.
+
+    Attributes:
+        ring: Where the worker leaves small outcomes.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -52,11 +58,13 @@ class Slot:
         self._view = memoryview(self._map)
         self._position: Any = self._view[0:8].cast("Q")
         self._since: Any = self._view[8:16].cast("d")
-        self._flags = self._view[_FLAGS:]
+        self._flags = self._view[_FLAGS:_RING]
+        self.ring = ring.Ring(self._view[_RING:])
         self._barrier = threading.Lock()
 
     def close(self) -> None:
-        """Let go of the page."""
+        """Let go of the memory."""
+        self.ring.close()
         for view in (self._position, self._since, self._flags, self._view):
             view.release()
         self._map.close()

@@ -29,9 +29,21 @@ class _VisitEngine(Engine):
         super().__init__(_sequential())
         self.sinks = (self,)
         self.records: list[Mapping[str, Any]] = []
+        self._around: tuple[Mapping[str, Any] | None, FlowRun | None] = (None, None)
 
     def emit(self, event: Event) -> None:
         self.records.append(_record(event))
+
+    def flow_run_around(self, facts: Mapping[str, Any] | None) -> FlowRun | None:
+        """The driver's flow run around a call; calls of one batch come with the same facts, and get the same record."""
+        known, flow_run = self._around
+        if facts is not known:
+            flow_run = None
+            if facts is not None:
+                flow_run = FlowRun(_flow(facts["flow"], facts["log_prints"]), (), {}, None, self)
+                _be(flow_run, facts)
+            self._around = facts, flow_run
+        return flow_run
 
 
 def _record(event: Event) -> Mapping[str, Any]:
@@ -67,7 +79,7 @@ def enter(
         work: The function and what it shares with its siblings.
         args: The call's positional arguments.
         kwargs: The call's keyword arguments.
-        facts: What `TaskRun.describe` said on the driver.
+        facts: What the run on the driver said of itself, shared and own.
         attempt: Which attempt this is.
 
     Returns:
@@ -78,9 +90,7 @@ def enter(
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt
-    if (around := facts.get("flow_run")) is not None:
-        run.flow_run = flow_run = FlowRun(_flow(around["flow"], around["log_prints"]), (), {}, None, engine)
-        _be(flow_run, around)
+    run.flow_run = engine.flow_run_around(facts["flow_run"])
     current_run.set(run)
 
     def leave() -> Sequence[Mapping[str, Any]]:
@@ -97,8 +107,8 @@ _spare: list[_VisitEngine] = []
 
 
 def _be(run: TaskRun | FlowRun, facts: Mapping[str, Any]) -> None:
-    run.key = int(facts["id"].replace("-", ""), 16)
-    run._name = facts["name"]
+    run.key = facts["key"]
+    run._name = facts.get("name")
     run.tags = frozenset(facts["tags"])
     run.attempt = facts["attempt"]
     run.is_async = run.definition.is_async

@@ -15,7 +15,7 @@ import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
 from penstock.errors import SerializationError
@@ -30,6 +30,7 @@ __all__ = (
     "PackedOutcome",
     "PackedWork",
     "Shelf",
+    "Surroundings",
     "pack",
     "pack_outcome",
     "pack_work",
@@ -56,15 +57,20 @@ class Batch(NamedTuple):
         digest: Which work.
         origin: The driver's `ORIGIN`.
         log_level: What the driver's logger ``penstock`` lets through.
-        contexts: The context variables, each distinct set once.
-        items: For each call the index of its context, and its pickled arguments and facts.
+        surroundings: What calls have in common, their context variables and the facts of their runs; each distinct
+            pair once.
+        items: For each call the index of its surroundings, and its pickled arguments and its run's own facts.
     """
 
     digest: str
     origin: str
     log_level: int
-    contexts: list[Pickled]
+    surroundings: list[Pickled]
     items: list[tuple[int, Pickled]]
+
+
+Surroundings: TypeAlias = tuple[Mapping[variables.Name, Any], Mapping[str, Any]]
+"""The context variables that came along, and the facts that runs have in common."""
 
 
 class Attempt(NamedTuple):
@@ -74,7 +80,7 @@ class Attempt(NamedTuple):
         work: The function and what it shares with its siblings.
         args: Positional arguments.
         kwargs: Keyword arguments, without the work's constants.
-        facts: What `RunView.describe` said of the run on the driver.
+        facts: What the run on the driver said of itself, shared and own.
         attempt: 1 for the first attempt of the run.
         variables: The context variables that came along.
     """
@@ -179,64 +185,78 @@ def pack(calls: Sequence[Call], digest: str) -> tuple[Batch, list[Call], list[tu
     Returns:
         The batch, its calls in the order of its items, and the calls that cannot travel, with the reason.
     """
-    contexts = _Contexts()
+    surroundings = _Surroundings()
     items: list[tuple[int, Pickled]] = []
     kept: list[Call] = []
     refused: list[tuple[Call, SerializationError]] = []
     for call in calls:
-        content = (call.args, call.kwargs, call.run.describe(), call.attempt)
+        content = (call.args, call.kwargs, call.run.own_facts(), call.attempt)
         try:
-            pickled = pickling.dumps(content)
+            item = (surroundings.index(call), pickling.dumps(content))
         except Exception as error:
             refusal = _refused_call(call)
             refusal.__cause__ = error
             refused.append((call, refusal))
             continue
-        items.append((contexts.index(call), pickled))
+        items.append(item)
         kept.append(call)
     level = logging.getLogger("penstock").getEffectiveLevel()
-    return Batch(digest, ORIGIN, level, contexts.pickled, items), kept, refused
+    return Batch(digest, ORIGIN, level, surroundings.pickled, items), kept, refused
 
 
-class _Contexts:
-    """The distinct sets of context variables of a batch."""
+class _Surroundings:
+    """What calls of a batch have in common, each distinct pair of context variables and facts once.
+
+    The calls of a map have one context and one object with facts between them, so there is little to compare.
+    """
 
     def __init__(self) -> None:
         self.pickled: list[Pickled] = []
-        self._known: dict[tuple[Any, ...], int] = {}
+        self._known: dict[tuple[int, int], int] = {}
+        self._distinct: dict[tuple[Any, ...], int] = {}
         # Keeps the values alive, and with them their ids.
-        self._values: list[dict[variables.Name, Any]] = []
+        self._values: list[Any] = []
 
     def index(self, call: Call) -> int:
-        found = variables.travelling(call.context)
-        key = tuple([(name, id(value)) for name, value in found.items()])
+        facts = call.run.shared_facts()
+        key = (id(call.context), id(facts))
         index = self._known.get(key)
         if index is None:
-            index = self._known[key] = len(self.pickled)
+            self._values += (call.context, facts)
+            index = self._known[key] = self._add(variables.travelling(call.context), facts)
+        return index
+
+    def _add(self, found: dict[variables.Name, Any], facts: Mapping[str, Any]) -> int:
+        key = (id(facts), *[(name, id(value)) for name, value in found.items()])
+        index = self._distinct.get(key)
+        if index is None:
+            index = self._distinct[key] = len(self.pickled)
             self._values.append(found)
-            self.pickled.append(_pack_variables(found))
+            self.pickled.append(_pack_surroundings(found, facts))
         return index
 
 
-def _pack_variables(found: dict[variables.Name, Any]) -> Pickled:
-    """Pickle the variables; those that cannot travel stay at home, like a request or an open session."""
+def _pack_surroundings(found: dict[variables.Name, Any], facts: Mapping[str, Any]) -> Pickled:
+    """Pickle both; variables that cannot travel stay at home, like a request or an open session."""
     try:
-        return pickling.dumps(found)
+        return pickling.dumps((found, facts))
     except Exception:
-        return pickling.dumps({name: value for name, value in found.items() if pickling.travels(value)})
+        travelling = {name: value for name, value in found.items() if pickling.travels(value)}
+        return pickling.dumps((travelling, facts))
 
 
-def unpack_attempt(work: Work, item: tuple[int, Pickled], contexts: Sequence[Mapping[variables.Name, Any]]) -> Attempt:
+def unpack_attempt(work: Work, item: tuple[int, Pickled], surroundings: Sequence[Surroundings]) -> Attempt:
     """Make one call of a batch again.
 
     Args:
         work: The batch's work.
         item: One of the batch's items.
-        contexts: The batch's contexts, unpickled.
+        surroundings: The batch's surroundings, unpickled.
     """
     index, pickled = item
-    args, kwargs, facts, attempt = pickling.loads(pickled)
-    return Attempt(work, args, kwargs, facts, attempt, contexts[index])
+    args, kwargs, own, attempt = pickling.loads(pickled)
+    found, shared = surroundings[index]
+    return Attempt(work, args, kwargs, {**shared, **own}, attempt, found)
 
 
 # --- the outcomes -------------------------------------------------------------------------------------------------

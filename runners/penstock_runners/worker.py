@@ -21,6 +21,7 @@ from typing import Any
 from penstock.context import current_run
 from penstock.errors import SerializationError, TimedOut
 from penstock.loops import LOOP_THREAD
+from penstock.names import to_text
 from penstock.ports import LogLine, Outcome
 from penstock_runners import capture, pickling, variables, visits
 from penstock_runners.failures import without_our_frames
@@ -31,6 +32,7 @@ from penstock_runners.wire import (
     PackedOutcome,
     PackedWork,
     Shelf,
+    Surroundings,
     pack_outcome,
     unpack_attempt,
     unpack_work,
@@ -80,7 +82,7 @@ def run_batch(
         capture.install(batch.log_level)
     try:
         contents = unpack_work(work, shelf)
-        contexts = [pickling.loads(pickled) for pickled in batch.contexts]
+        surroundings = [pickling.loads(pickled) for pickled in batch.surroundings]
     except Exception as error:
         refused = pack_outcome(_not_loaded("its function", error), work.digest[:8])
         for index in range(len(batch.items)):
@@ -89,7 +91,7 @@ def run_batch(
     for index, item in enumerate(batch.items):
         if site.entering is not None and not site.entering(index):
             continue
-        outcome = _run_item(contents, item, contexts, site, None if send is None else _bound(send, index))
+        outcome = _run_item(contents, item, surroundings, site, None if send is None else _bound(send, index))
         emit(index, pack_outcome(outcome, contents.name))
 
 
@@ -98,10 +100,10 @@ def _bound(send: Callable[[int, LogLine], None], index: int) -> Callable[[LogLin
 
 
 def _run_item(
-    work: Any, item: Any, contexts: Sequence[Any], site: Site, send: Callable[[LogLine], None] | None
+    work: Any, item: Any, surroundings: Sequence[Surroundings], site: Site, send: Callable[[LogLine], None] | None
 ) -> Outcome:
     try:
-        attempt = unpack_attempt(work, item, contexts)
+        attempt = unpack_attempt(work, item, surroundings)
     except Exception as error:
         return _not_loaded("its arguments", error)
     outcome = execute(attempt, send, site)
@@ -269,6 +271,6 @@ def _wait(future: concurrent.futures.Future[Any], attempt: Attempt, abandonment:
     if not concurrent.futures.wait([future], timeout).done:
         abandonment.begin()
         error = TimedOut(f"task {attempt.work.name!r} exceeded its timeout of {timeout:g} s on {worker_name()}")
-        error.run_id = attempt.facts["id"]
+        error.run_id = to_text(attempt.facts["key"])
         raise error
     return future.result()

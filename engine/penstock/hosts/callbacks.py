@@ -19,7 +19,7 @@ from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
 from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
-from penstock.ports import Call, Outcome
+from penstock.ports import Call, Outcome, Runner
 from penstock.records import Run, TaskRun
 from penstock.run import execute
 from penstock.signals import Signal, call_then
@@ -55,7 +55,9 @@ class CallbacksHost:
         """Hand the attempt to the runner and stand still until its outcome is home."""
         signal = run.outcome = Signal(run)
         context = run.context or copy_context()
-        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context.copy())
+        if not cast(Runner, run.runner).remote:
+            context = context.copy()  # only one thread at a time can be in it
+        call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context)
         dispatcher = cast(Dispatcher, run.dispatcher)
         dispatcher.submit(call)
         try:
