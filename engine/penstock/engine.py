@@ -24,7 +24,7 @@ from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
 from penstock.logging import engine_logger, relay
-from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink
+from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink, Tracer
 from penstock.records import Run, TaskRun
 from penstock.settings import settings, truth
 from penstock.spilling import Spill
@@ -89,6 +89,7 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.grace = grace
         self.sinks = tuple(sinks)
+        self.tracer: Tracer | None = next((sink for sink in self.sinks if isinstance(sink, Tracer)), None)
         self.chance: Callable[[], float] = random.random
         self.live: set[Run] = set()
         self.results = results
@@ -124,7 +125,21 @@ class Engine:
         runner.open(self.clock)
 
     def emit(self, event: Event) -> None:
-        """Put a transition on its way to the sinks."""
+        """Show a transition to the tracer, and put it on its way to the sinks."""
+        self.trace(event)
+        self.pass_on(event)
+
+    def trace(self, event: Event) -> None:
+        """Show a transition to the tracer, if there is one; one that raises is logged and changes nothing."""
+        if self.tracer is None:
+            return
+        try:
+            self.tracer.trace(event)
+        except Exception:
+            engine_logger.exception("The tracer %r failed on %r; the run is not affected.", self.tracer, event.state)
+
+    def pass_on(self, event: Event) -> None:
+        """Put a transition on its way to the sinks that was made here, or on a worker."""
         self._events.put(event)
 
     def cache_counts(self, task_name: str) -> CacheCounts:

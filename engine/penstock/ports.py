@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 from uuid import UUID
 
 __all__ = (
@@ -27,6 +27,8 @@ __all__ = (
     "Runner",
     "Sink",
     "Timer",
+    "Trace",
+    "Tracer",
     "Work",
 )
 
@@ -260,3 +262,29 @@ class Sink(Protocol):
     """Where events go: a log, a metrics system, the history."""
 
     def emit(self, event: Event) -> None: ...
+
+
+class Trace(Protocol):
+    """A run's place in a distributed trace; it can be pickled, and goes along to workers."""
+
+    @property
+    def tracer(self) -> Tracer:
+        """Who traces here what runs inside the run."""
+        ...
+
+    def attach(self) -> Callable[[], None]:
+        """Make it the place of what happens in the current context; gives what takes that back."""
+        ...
+
+    def step_out(self) -> Callable[[], None]:
+        """Make the place around it that of the current context; gives what takes that back."""
+        ...
+
+
+@runtime_checkable
+class Tracer(Sink, Protocol):
+    """A sink that also has to be there when a run takes a step, because the user's code is to know its place."""
+
+    def trace(self, event: Event) -> None:
+        """Take note of a transition, in the context of the run that makes it; a run's first gives it its `Trace`."""
+        ...

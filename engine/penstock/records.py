@@ -16,7 +16,7 @@ from uuid import UUID
 from penstock.context import current_run
 from penstock.errors import IllegalTransition
 from penstock.names import friendly_name, next_id, to_text, to_uuid
-from penstock.ports import Call, Event, Reference, Runner, Work
+from penstock.ports import Call, Event, Reference, Runner, Trace, Work
 from penstock.states import TRANSITIONS, State, StateType
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Run:
         position: Which of its siblings of the same definition the run is, from 0, where somebody counts them.
         identity: A digest of who called the run and with what, once somebody has asked; see `penstock.identity`.
         kept: Where the value of a COMPLETED run is stored, and what it was made of; None if it is not.
+        trace: The run's place in a distributed trace, if the engine has a tracer.
     """
 
     kind = "run"
@@ -88,6 +89,7 @@ class Run:
     position = 0
     identity: str | None = None
     kept: Kept | None = None
+    trace: Trace | None = None
     context: Context | None = None
     worker = ""
     # What this run submitted last, and the sibling that a submitted run has to let go first, on an ordered runner.
@@ -185,9 +187,15 @@ class Run:
 
     def call_in_context(self, function: Callable[[], T]) -> T:
         """Call something on behalf of the run, with the run as the current one."""
+        return self.context_inside().run(function)
+
+    def context_inside(self) -> Context:
+        """A copy of the context in which the run was called or submitted, with the run as the current one."""
         context = (self.context or copy_context()).copy()
         context.run(current_run.set, self)
-        return context.run(function)
+        if self.trace is not None:
+            context.run(self.trace.attach)
+        return context
 
     def takes_reference(self, reference: Reference) -> bool:
         """Whether the function's arguments may hold the reference itself, because its worker can load it."""
@@ -373,6 +381,8 @@ class TaskRun(Run):
         persists, results = (flow_run or self.engine).persists, self.results
         if persists or results is not None:
             facts["keeping"] = (persists, results)
+        if self.trace is not None:
+            facts["trace"] = self.trace
         return facts
 
     def own_facts(self) -> dict[str, Any]:

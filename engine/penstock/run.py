@@ -299,6 +299,8 @@ def _finish(run: Run) -> None:
     assert state is not None, "a run that ends has had states"
     _log_end(run, state)
     run.args, run.kwargs = (), _NOTHING
+    if run.trace is not None:
+        run.trace = None
     future = run.future
     if future is None:
         if isinstance(run, FlowRun):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -35,7 +35,11 @@ class VisitedRun:
         return self.facts
 
 
-def visited(record: Mapping[str, Any]) -> Event:
-    """The transition that a worker wrote down."""
-    state = State(StateType(record["state"]), record["state_name"], record["message"], timestamp=record["timestamp"])
-    return Event(VisitedRun(record), record["sequence"], state)
+def visited(records: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
+    """The transitions that a worker wrote down."""
+    states: dict[str, State] = {}
+    for record in records:
+        key, type_ = record["id"], StateType(record["state"])
+        before, name, message = states.get(key), record["state_name"], record["message"]
+        state = states[key] = State(type_, name, message, timestamp=record["timestamp"], previous=before)
+        yield Event(VisitedRun(record), record["sequence"], state)

@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (the worker's name is its thread's)
 from typing import Any
 
-from penstock.context import current_run
 from penstock.ledger import call_with_deadline
 from penstock.ports import Call, Clock, Outcome
 from penstock.waiting import check_cancelled, current_attempt
@@ -35,7 +34,6 @@ def execute_in_time(call: Call, clock: Clock) -> Outcome:
 
 def _enter(call: Call) -> Any:
     run: Any = call.run
-    current_run.set(run)
     run.outer_loop = asyncio._get_running_loop()
     check_cancelled(run)
     work = call.work

@@ -14,7 +14,7 @@ from typing import Any
 from penstock.context import current_run
 from penstock.engine import Engine
 from penstock.flows import Flow
-from penstock.ports import Event, Work
+from penstock.ports import Event, Trace, Tracer, Work
 from penstock.records import FlowRun, TaskRun
 from penstock.tasks import Task
 from penstock_runners.sequential import SequentialTaskRunner
@@ -32,6 +32,7 @@ class _VisitEngine(Engine):
         self._around: tuple[Mapping[str, Any] | None, FlowRun | None] = (None, None)
 
     def emit(self, event: Event) -> None:
+        self.trace(event)
         self.records.append(_record(event))
 
     def flow_run_around(self, facts: Mapping[str, Any] | None) -> FlowRun | None:
@@ -50,7 +51,8 @@ def _record(event: Event) -> Mapping[str, Any]:
     run, state = event.run, event.state
     parent = run.parent
     facts = run.describe()
-    facts.pop("keeping", None)
+    for local in ("keeping", "trace"):
+        facts.pop(local, None)
     return {
         **facts,
         "kind": run.kind,
@@ -87,6 +89,7 @@ def enter(
     """
     engine = _spare.pop() if _spare else _VisitEngine()
     engine.persists, engine.results = facts.get("keeping", (False, None))
+    engine.tracer = _go_on(facts.get("trace"))
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt
@@ -100,6 +103,14 @@ def enter(
         return ()
 
     return leave
+
+
+def _go_on(trace: Trace | None) -> Tracer | None:
+    """Take up the driver's trace in the current context; gives who traces here what runs inside the call."""
+    if trace is None:
+        return None
+    trace.attach()
+    return trace.tracer
 
 
 # Engines in which nothing has happened; to make one for every call would cost more than all else that a call costs.

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spans import Traces, here
 from worlds import World
 
-from penstock import allow_failure, flow, get_run_logger, quote, runtime, tags, task, unmapped
+from penstock import Engine, allow_failure, flow, get_run_logger, quote, runtime, tags, task, unmapped
 from penstock.cache_policies import FLOW_PARAMETERS, INPUTS
 from penstock.errors import CancelledRun, CrashedRun, SerializationError, TimedOut, UpstreamFailed
 from penstock.ports import Call, Report
@@ -586,3 +587,22 @@ def test_results_are_the_same_everywhere(world: World, run: Run) -> None:
         return {"total": total.submit(squares), "first": wide[0], "last": pairs[-1], "all": [*squares]}
 
     assert run(body) == {"total": 55, "first": [0, 25, 0, 25], "last": (25, 0), "all": [0, 1, 4, 9, 16, 25]}
+
+
+def test_a_task_knows_its_place_in_the_trace(world: World, run: Run) -> None:
+    """Its span is made here, and is the current one where its function executes."""
+    traces = Traces()
+
+    async def body() -> list[tuple[int, int]]:
+        return [await world.get(task(here).submit())]
+
+    try:
+        with Engine(sinks=[traces.sink()]):
+            places = run(body, name="main")
+        ((trace_id, span_id),) = places
+        span = traces.span("task here")
+        assert span.context is not None
+        assert (trace_id, span_id) == (span.context.trace_id, span.context.span_id)
+        assert traces.parent_of("task here") == "flow main"
+    finally:
+        traces.close()

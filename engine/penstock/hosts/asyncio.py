@@ -15,7 +15,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.context import current_run
+from penstock.context import current_run, outside
 from penstock.errors import Cancelled
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
@@ -48,7 +48,8 @@ class AsyncioHost:
     async def perform(self, run: Run) -> Any:
         """Await the function here."""
         definition = run.definition
-        token = current_run.set(run)
+        token, trace = current_run.set(run), run.trace
+        detach = trace.attach() if trace is not None else None
         if isinstance(run, FlowRun):
             _own(run)
         try:
@@ -62,6 +63,8 @@ class AsyncioHost:
             raise _as_our_own(run, error) from None
         finally:
             current_run.reset(token)
+            if detach is not None:
+                detach()
 
     async def _call(self, run: Run) -> Any:
         answer = run.definition.fn(*run.args, **run.kwargs)
@@ -70,12 +73,8 @@ class AsyncioHost:
         items: list[Any] = []
         async for item in answer:
             if run.streaming:
-                # Between two items the consumer runs in this very context: the run must not be current there.
-                token = current_run.set(run.parent)
-                try:
+                with outside(run):
                     await Emit(item)
-                finally:
-                    current_run.reset(token)
             else:
                 items.append(item)
         return None if run.streaming else items

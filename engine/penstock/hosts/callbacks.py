@@ -54,9 +54,9 @@ class CallbacksHost:
     async def perform(self, run: TaskRun) -> Any:
         """Hand the attempt to the runner and stand still until its outcome is home."""
         signal = run.outcome = Signal(run)
-        context = run.context or copy_context()
-        if not cast(Runner, run.runner).remote:
-            context = context.copy()  # only one thread at a time can be in it
+        # Whoever sends the call elsewhere only reads the context; here, one thread at a time can be in it.
+        remote = cast(Runner, run.runner).remote
+        context = (run.context or copy_context()) if remote else run.context_inside()
         call = run.call = Call(run.work, run.args, run.kwargs, run, run.attempt, context)
         dispatcher = cast(Dispatcher, run.dispatcher)
         dispatcher.submit(call)
@@ -108,8 +108,8 @@ def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:
     for line in outcome.logs:
         relay(call, line)
     if run.engine.sinks:
-        for record in outcome.children:
-            run.engine.emit(visited(record))
+        for event in visited(outcome.children):
+            run.engine.pass_on(event)
 
 
 @types.coroutine

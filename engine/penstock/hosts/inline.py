@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.context import current_run
+from penstock.context import current_run, outside
 from penstock.errors import Cancelled
 from penstock.ledger import call_with_deadline
 from penstock.loops import run_on_loop_thread
@@ -41,38 +41,34 @@ class InlineHost:
     async def perform(self, run: Run) -> Any:
         """Call the function here; one that must end on time gets a thread of its own, which can be left behind."""
         definition = run.definition
-        if definition.is_generator:
-            return await self._iterate(run)
-        token = current_run.set(run)
+        token, trace = current_run.set(run), run.trace
+        detach = trace.attach() if trace is not None else None
         try:
+            if definition.is_generator:
+                return await self._iterate(run)
             if definition.timeout_seconds is not None:
                 function = partial(definition.fn, *run.args, **run.kwargs)
                 return call_with_deadline(function, run, definition.timeout_seconds, run.engine.clock)
             return definition.fn(*run.args, **run.kwargs)
         finally:
             current_run.reset(token)
+            if detach is not None:
+                detach()
 
     async def _iterate(self, run: Run) -> Any:
         """Pass items on as they come, with the run being current only while the generator works."""
         items: list[Any] = []
-        token = current_run.set(run)
-        try:
-            generator = run.definition.fn(*run.args, **run.kwargs)
-            while True:
-                try:
-                    item = next(generator)
-                except StopIteration as stop:
-                    return stop.value if run.streaming else items
-                if not run.streaming:
-                    items.append(item)
-                    continue
-                current_run.reset(token)
-                try:
+        generator = run.definition.fn(*run.args, **run.kwargs)
+        while True:
+            try:
+                item = next(generator)
+            except StopIteration as stop:
+                return stop.value if run.streaming else items
+            if run.streaming:
+                with outside(run):
                     await Emit(item)
-                finally:
-                    token = current_run.set(run)
-        finally:
-            current_run.reset(token)
+            else:
+                items.append(item)
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """Block the thread."""
