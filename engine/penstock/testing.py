@@ -1,7 +1,8 @@
 """The testing kit: an engine of a test's own, time that a test moves, faults with names, and the conformance suites.
 
-``RunnerTests`` and ``ResultStoreTests`` are test classes for runners and stores that others write; they and the
-pytest fixture ``penstock_engine`` are imported when first asked for, because they need pytest.
+``RunnerTests``, ``ResultStoreTests`` and ``HistoryTests`` are test classes for runners, stores and histories that
+others write; they and the pytest fixture ``penstock_engine`` are imported when first asked for, because they need
+pytest.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ("FaultyRunner", "VirtualClock", "penstock_test_harness")
 _LAZY = {
     "RunnerTests": "penstock_runners.testing",
     "ResultStoreTests": "penstock_results.testing",
+    "HistoryTests": "penstock_history.testing",
     "penstock_engine": "penstock.pytest_plugin",
 }
 

@@ -49,8 +49,8 @@ class Owners:
         """
         path = f"{database}.owners"
         with _guard:
-            known = _known.get(_identity(path))
-            return known or _open(path)
+            identity = _identity(path)
+            return _known[identity] if identity in _known else _open(path)
 
     @staticmethod
     def are_beside(database: Path) -> bool:

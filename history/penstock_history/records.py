@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 from uuid import UUID
 
@@ -296,7 +297,7 @@ def all_states(run: RunRecord, stored: Sequence[StateRecord]) -> list[StateRecor
 def all_attempts(states: Sequence[StateRecord]) -> list[AttemptRecord]:
     """A run's attempts in order, read from its transitions."""
     attempts = list[AttemptRecord]()
-    for state, after in zip(states, (*states[1:], None), strict=True):
+    for state, after in zip_longest(states, states[1:]):
         if state.type != "RUNNING":
             continue
         ending = after and (after.time, after.worker, after.seconds, after.name, after.message)

@@ -278,6 +278,7 @@ def test_the_conformance_suites_are_in_the_kit() -> None:
 
     assert testing.RunnerTests.__name__ == "RunnerTests"
     assert testing.ResultStoreTests.__name__ == "ResultStoreTests"
+    assert testing.HistoryTests.__name__ == "HistoryTests"
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = testing.Nothing
 
