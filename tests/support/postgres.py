@@ -103,6 +103,10 @@ class Server:
             raise RuntimeError(f"psql: {done.stderr}")
         return done.stdout.splitlines()
 
+    def cut(self, database: str) -> int:
+        """End all sessions in a database; say how many there were."""
+        return len(self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"))
+
     @contextmanager
     def database(self) -> Iterator[str]:
         """An empty database for one test. Dropping it fails while somebody is connected: connections must not leak."""
