@@ -16,6 +16,7 @@ from penstock.engine import Engine, engine_in_use
 from penstock.futures import Future
 from penstock.hosts import asyncio as asyncio_host
 from penstock.hosts import callbacks, inline
+from penstock.hosts.turnstile import let_in
 from penstock.inputs import find_inputs
 from penstock.logging import capture_prints, show_logs
 from penstock.loops import LOOP_THREAD
@@ -202,11 +203,11 @@ def submit_task(
     if runner.ordered:
         _queue_behind_sibling(run)
     home.live.add(run)
+    run.context = context or copy_context()
     if task.is_async and not runner.remote:
         _submit_to_loop(run, future)
     else:
         run.runner = runner
-        run.context = context or copy_context()
         callbacks.start(run, _dispatcher(home))
     return future
 
@@ -242,11 +243,10 @@ def _submit_to_loop(run: TaskRun, future: Future[Any]) -> None:
     loop = asyncio._get_running_loop()
     if loop is not None and not waits_for_coroutines(run.parent):
         future.loop = loop
-        asyncio_host.start(run, loop)
+        let_in(run, loop)
     else:
         future.loop = LOOP_THREAD.loop
-        start = partial(copy_context().run, asyncio_host.start, run, future.loop)
-        post(future.loop, cast(Any, start))
+        post(future.loop, partial(let_in, run, future.loop))
 
 
 def start_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Future[Any]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.context import current_run
+from penstock.per_loop import PerLoop
 from penstock.waiting import edges, resting
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class _Mailbox:
 
     __slots__ = ("letters", "woken")
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.letters: deque[Callable[[], None]] = deque()
         self.woken = False
 
@@ -165,7 +166,7 @@ class _Mailbox:
             self.letters.popleft()()
 
 
-_mailboxes: dict[asyncio.AbstractEventLoop, _Mailbox] = {}
+_mailboxes = PerLoop(_Mailbox)
 
 
 def post(loop: asyncio.AbstractEventLoop, letter: Callable[[], None]) -> None:
@@ -174,15 +175,11 @@ def post(loop: asyncio.AbstractEventLoop, letter: Callable[[], None]) -> None:
     `asyncio.AbstractEventLoop.call_soon_threadsafe` writes to a pipe on every call, some 20 µs. Here the first letter
     of a batch does so, and the loop empties the box (benchmarks/fanout.py, the rows of threads).
     """
-    box = _mailboxes.get(loop)
-    if box is None:
-        for closed in [known for known in tuple(_mailboxes) if known.is_closed()]:
-            _mailboxes.pop(closed, None)
-        box = _mailboxes.setdefault(loop, _Mailbox())
+    box = _mailboxes.of(loop)
     box.letters.append(letter)
     if not box.woken:
         box.woken = True
         try:
             loop.call_soon_threadsafe(box.empty)
-        except RuntimeError:  # the loop was closed: whoever waited there is gone
-            _mailboxes.pop(loop, None)
+        except RuntimeError:
+            box.letters.clear()  # the loop was closed: whoever waited there is gone

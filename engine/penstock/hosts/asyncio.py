@@ -158,8 +158,12 @@ class _Deadline:
 
 
 def start(run: Run, loop: asyncio.AbstractEventLoop) -> None:
-    """Give a run an asyncio task of its own; to be called on the loop."""
-    run.driver = loop.create_task(execute(run, ASYNCIO))
+    """Give a run an asyncio task of its own, in a copy of the context that it was submitted in, or else of this one.
+
+    To be called on the loop.
+    """
+    context = run.context.copy() if run.context is not None else None
+    run.driver = loop.create_task(execute(run, ASYNCIO), context=context)
     run.interrupt = _cancel
 
 
