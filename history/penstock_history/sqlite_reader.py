@@ -13,7 +13,6 @@ from uuid import UUID
 from penstock.errors import HistoryError
 from penstock_history.owners import Owners
 from penstock_history.records import (
-    TYPES,
     AttemptRecord,
     LogRecord,
     RunQuery,
@@ -22,10 +21,11 @@ from penstock_history.records import (
     all_attempts,
     all_states,
 )
+from penstock_history.rows import state_record
 from penstock_history.sqlite_connection import Handle
 from penstock_history.sqlite_expiry import expired_roots, used_bytes
 from penstock_history.sqlite_listing import list_runs
-from penstock_history.sqlite_rows import JOINED, RUN, Rows, state_name
+from penstock_history.sqlite_rows import JOINED, RUN, Rows
 from penstock_history.sqlite_schema import VERSION
 from penstock_history.sqlite_search import keys_that_fit
 from penstock_history.sqlite_tree import find, inside
@@ -76,11 +76,7 @@ class SQLiteReader:
                     (SELECT word FROM words WHERE id = worker), seconds FROM states WHERE run = ?""",
                 (found.key,),
             )
-            stored = [
-                StateRecord(sequence, TYPES[number], state_name(number, name), *rest)
-                for sequence, number, name, *rest in rows
-            ]
-            return all_states(self._runs(connection, [found.key])[0], stored)
+            return all_states(self._runs(connection, [found.key])[0], list(map(state_record, rows)))
 
     def attempts(self, run_id: UUID) -> list[AttemptRecord]:
         """See `Reader.attempts`."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from penstock_history.keys import COUNTER_BITS, to_uuid
-from penstock_history.records import TYPES, RunRecord
+from penstock_history.records import RunRecord
+from penstock_history.rows import run_record
 
-__all__ = ("JOINED", "RUN", "Row", "Rows", "state_name")
+__all__ = ("JOINED", "RUN", "Row", "Rows")
 
 Row = tuple[Any, ...]
 
@@ -24,17 +26,12 @@ RUN = """
     flows.version, flows.resumes,
     (SELECT word FROM words WHERE id = results.url), results.key, results.size,
     (SELECT word FROM words WHERE id = results.type), results.checksum, results.inputs, results.cached"""
-"""What a `RunRecord` is made of, its key and its time first; the tables beside ``runs`` are those of `JOINED`."""
+"""What `rows.run_record` takes; the tables beside ``runs`` are those of `JOINED`."""
 
 JOINED = """
     LEFT JOIN definitions ON definitions.id = runs.definition
     LEFT JOIN flows ON flows.run = runs.id
     LEFT JOIN results ON results.run = runs.id"""
-
-
-def state_name(type_number: int, name: str | None) -> str:
-    """What people call a state: the type's own name, unless it has another."""
-    return name or TYPES[type_number].capitalize()
 
 
 class Rows:
@@ -49,68 +46,17 @@ class Rows:
 
     def runs(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> list[RunRecord]:
         """Records of rows that `RUN` asked for."""
-        return [self._run(connection, *row) for row in rows]
+        return [self._run(connection, row) for row in rows]
 
-    def _run(
-        self,
-        connection: sqlite3.Connection,
-        key: int,
-        created: float,
-        parent: int | None,
-        root: int,
-        kind: int,
-        name: str,
-        definition: str,
-        position: int,
-        tags: str | None,
-        sequence: int,
-        type_number: int,
-        state: str | None,
-        message: str | None,
-        started: float | None,
-        ended: float | None,
-        attempts: int,
-        worker: str | None,
-        seconds: float | None,
-        entrypoint: str | None,
-        parameters: str | None,
-        code: str | None,
-        version: str | None,
-        resumes: str | None,
-        *result: Any,
-    ) -> RunRecord:
-        *stored, inputs, cached = result
+    def _run(self, connection: sqlite3.Connection, row: Row) -> RunRecord:
+        key, kind, tags = row[0], row[4], row[8]
         prefix, owner = self._prefix(connection, key)
-        run_id = to_uuid(prefix, key)
-        return RunRecord(
-            id=run_id,
-            kind="task" if kind else "flow",
-            name=name,
-            definition=definition,
-            parent=None if parent is None else self.id(connection, parent),
-            root=self.id(connection, root),
-            position=position,
-            state=state_name(type_number, state),
-            type=TYPES[type_number],
-            message=message,
-            tags=() if tags is None else tuple(orjson.loads(tags)),
-            created=created,
-            started=started,
-            ended=ended,
-            sequence=sequence,
-            attempts=attempts,
-            worker=worker,
-            seconds=seconds,
-            owner=owner,
-            entrypoint=entrypoint,
-            parameters=parameters,
-            code=code,
-            version=version,
-            resumes=None if resumes is None else UUID(resumes),
-            resumed_by=None if kind else self._resumed_by(connection, run_id),
-            result=dict(zip(_RESULT, stored, strict=True)) if stored[0] is not None else None,
-            inputs=inputs,
-            cached=bool(cached),
+        return run_record(
+            row,
+            orjson.loads(tags) if tags else None,
+            partial(self.id, connection),
+            owner,
+            None if kind else self._resumed_by(connection, to_uuid(prefix, key)),
         )
 
     def _resumed_by(self, connection: sqlite3.Connection, run_id: UUID) -> UUID | None:
@@ -124,7 +70,3 @@ class Rows:
             known = connection.execute("SELECT prefix, owner FROM prefixes WHERE number = ?", (number,)).fetchone()
             self._prefixes[number] = known
         return known
-
-
-_RESULT = ("url", "key", "size", "type", "checksum")
-"""The fields of `ResultReference.describe`."""
