@@ -187,6 +187,11 @@ class Companion:
         self._process.start()
         theirs.close()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid or 0
+
     def do(self, work: Callable[Concatenate[Writer, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call a function of a module with the process's writer, there."""
         self.start(work, *args, **kwargs)
@@ -208,9 +213,14 @@ class Companion:
             raise error
         return value
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send the process a signal."""
-        os.kill(self._process.pid or 0, number)
+    def stop(self) -> None:
+        """Make the process stand still, as a laptop does whose lid is closed."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def go_on(self) -> None:
+        """Let the process move again."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the process, so that it cannot say good-bye."""

@@ -18,7 +18,6 @@ written by another process, which is then left in peace, stopped or killed.
 from __future__ import annotations
 
 import random  # noqa: TID251 (many runs, some alike)
-import signal
 import time  # noqa: TID251 (a dead process may be noticed late)
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -32,9 +31,11 @@ from penstock.names import next_id
 from penstock_history.database import Database, Reader, Writer
 from penstock_history.oracle import fits, many_queries, many_runs
 from penstock_history.probes import EPOCH, Companion, Story, prefix, record_runs
-from penstock_history.records import Group, RunQuery, RunRecord
+from penstock_history.records import RUNS, Group, RunQuery, RunRecord
 
 __all__ = ("HistoryTests",)
+
+_TAGS = RUNS.index("tags")
 
 
 class HistoryTests:
@@ -263,6 +264,9 @@ class HistoryTests:
             (root,) = companion.do(record_runs, 1, 10)
             companion.kill()
             with reading(database) as reader:
+                found = reader.run(root)
+                assert found
+                assert found.type == "COMPLETED"
                 assert len(list(reader.inside(root))) == 10
 
     def test_processes_write_side_by_side(self, database: Database, writer: Writer) -> None:
@@ -314,13 +318,13 @@ class HistoryTests:
     def test_a_process_that_stands_still_is_alive(self, database: Database, writer: Writer) -> None:
         with Companion(database) as companion:
             (root, *_) = companion.do(leave_unfinished)
-            companion.signal(signal.SIGSTOP)
+            companion.stop()
             with reading(database) as reader:
                 found = reader.run(root)
                 assert found
                 assert reader.is_alive(found.owner)
                 assert list(writer.reap()) == []
-                companion.signal(signal.SIGCONT)
+                companion.go_on()
                 assert companion.do(record_runs, 1, 1)
 
     def test_a_process_that_left_is_not_alive(self, database: Database, writer: Writer) -> None:
@@ -433,22 +437,31 @@ class HistoryTests:
 
     def test_a_deleted_run_takes_all_that_is_inside(self, database: Database, writer: Writer) -> None:
         story = Story(writer)
-        kept, gone = (flow_with_everything(story) for _ in range(2))
+        kept = flow_with_everything(story)
+        story.write()
+        gone = flow_with_everything(story)
+        rows = story.group.runs
         story.write()
         with reading(database) as reader:
             doomed = [gone, *reader.inside(gone.id)]
             before = everything(reader, kept)
             assert writer.delete([gone.id]) == len(doomed)
-            for run in doomed:
-                assert reader.run(run.id) is None
-                assert not reader.states(run.id)
-                assert not reader.logs(run.id)
+            assert [reader.run(run.id) for run in doomed] == [None] * len(doomed)
             assert everything(reader, kept) == before
             assert [run.id for run in reader.runs(RunQuery(tag="both", kind=None))] == [kept.id]
             assert writer.delete([gone.id]) == 0
-        again = Story(writer)
-        again.flow(again.begin(), resumes=UUID(int=1))
-        again.write()
+            # What was left of them would be seen if they came back.
+            writer.write(Group(runs=[(*row[:_TAGS], None, *row[_TAGS + 1 :]) for row in rows]))
+            again = [gone, *reader.inside(gone.id)]
+            assert len(again) == len(doomed)
+            assert not reader.logs(gone.id)
+            assert {state.name for run in again for state in reader.states(run.id)} <= {
+                "Pending",
+                "Running",
+                "Completed",
+            }
+            assert [(run.entrypoint, run.inputs) for run in again[1:]] == [(None, None)] * len(again[1:])
+            assert [run.id for run in reader.runs(RunQuery(tag="both", kind=None))] == [kept.id]
 
     def test_what_is_not_over_is_not_deleted(self, database: Database, writer: Writer) -> None:
         story = Story(writer)

@@ -1,0 +1,44 @@
+"""The shipped suite finds what is wrong with databases that are wrong on purpose."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from broken_histories import FAULTS, Broken
+
+from penstock_history.database import Database, Writer
+from penstock_history.probes import prefix
+from penstock_history.testing import HistoryTests
+
+
+class Suite(HistoryTests):
+    patience = 0.5
+
+    def lose(self, database: Database, writer: Writer) -> None:
+        Path(f"{database.url.removeprefix('sqlite:///')}.owners").unlink()
+
+
+@pytest.mark.parametrize("broken", FAULTS, ids=lambda broken: broken.__name__)
+def test_a_broken_database_fails_the_test_that_names_its_fault(broken: type[Broken], tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        run(FAULTS[broken], broken(tmp_path / "history.db"))
+
+
+def test_the_harness_passes_a_sound_database(tmp_path: Path) -> None:
+    run("test_every_question_gets_the_newest_that_fit", Broken(tmp_path / "history.db"))
+
+
+def run(name: str, database: Broken) -> None:
+    """Call a test of the suite as pytest would."""
+    test: Callable[..., None] = getattr(Suite(), name)
+    wanted = inspect.signature(test).parameters
+    writer = database.open_writer(prefix(), "fast") if "writer" in wanted else None
+    arguments = {"database": database, "writer": writer}
+    try:
+        test(**{key: value for key, value in arguments.items() if key in wanted})
+    finally:
+        if writer is not None:
+            writer.close()

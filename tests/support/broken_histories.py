@@ -1,0 +1,314 @@
+"""Databases that are wrong on purpose, each in one way."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+from penstock_history.database import Durability
+from penstock_history.keys import COUNTER_MASK
+from penstock_history.records import Group, LogRecord, RunQuery, RunRecord
+from penstock_history.sqlite import SQLite
+from penstock_history.sqlite_reader import SQLiteReader
+from penstock_history.sqlite_writer import SQLiteWriter
+
+
+class Broken(SQLite):
+    """A history in SQLite, with a writer or a reader of its own."""
+
+    writer: type[SQLiteWriter] = SQLiteWriter
+    reader: type[SQLiteReader] = SQLiteReader
+
+    def open_writer(self, prefix: int, durability: Durability) -> SQLiteWriter:
+        return self.writer(self._path, prefix, durability)
+
+    def open_reader(self) -> SQLiteReader:
+        return self.reader(self._path, self._connect_reader)
+
+
+class _LosesRuns(SQLiteWriter):
+    def write(self, group: Group) -> None:
+        super().write(replace(group, runs=group.runs[:-1]))
+
+
+class LosesRuns(Broken):
+    writer = _LosesRuns
+
+
+class _LosesTransitions(SQLiteWriter):
+    def write(self, group: Group) -> None:
+        super().write(replace(group, states=[]))
+
+
+class LosesTransitions(Broken):
+    writer = _LosesTransitions
+
+
+class _LeavesTheEnd(SQLiteWriter):
+    def write(self, group: Group) -> None:
+        super().write(group)
+        with self._file.transaction() as connection:
+            for run, sequence, number, *_ in group.changes:
+                connection.execute("UPDATE runs SET sequence = ?, type = ? WHERE id = ?", (sequence, number, run))
+
+
+class LeavesTheEnd(Broken):
+    writer = _LeavesTheEnd
+
+
+class _RepeatsLines(SQLiteWriter):
+    lines = 0
+
+    def write(self, group: Group) -> None:
+        self.lines += len(group.logs)
+        super().write(replace(group, logs=[(self.lines + at, *row[1:]) for at, row in enumerate(group.logs)]))
+
+
+class RepeatsLines(Broken):
+    writer = _RepeatsLines
+
+
+class _WritesHalves(SQLiteWriter):
+    def write(self, group: Group) -> None:
+        super().write(Group(runs=group.runs))
+        super().write(group)
+
+
+class WritesHalves(Broken):
+    writer = _WritesHalves
+
+
+class _ResumesTwice(SQLiteWriter):
+    def write(self, group: Group) -> None:
+        super().write(replace(group, flows=[(*row[:-1], None) for row in group.flows]))
+
+
+class ResumesTwice(Broken):
+    writer = _ResumesTwice
+
+
+class _CommitsLate(SQLiteWriter):
+    waiting: Group | None = None
+
+    def write(self, group: Group) -> None:
+        if self.waiting is not None:
+            super().write(self.waiting)
+        self.waiting = group
+
+
+class CommitsLate(Broken):
+    writer = _CommitsLate
+
+
+class _OneNumberForAll(SQLiteWriter):
+    def key_of(self, run_id: int) -> int:
+        return run_id & COUNTER_MASK
+
+
+class OneNumberForAll(Broken):
+    writer = _OneNumberForAll
+
+
+class _NeverReaps(SQLiteWriter):
+    def reap(self) -> Sequence[UUID]:
+        return ()
+
+
+class NeverReaps(Broken):
+    writer = _NeverReaps
+
+
+class _ReapsTheStopped(SQLiteWriter):
+    """Asks who moves, not who is there."""
+
+    def reap(self) -> Sequence[UUID]:
+        whole, self._owners.is_alive = self._owners.is_alive, self._moves  # type: ignore[method-assign]
+        try:
+            return super().reap()
+        finally:
+            self._owners.is_alive = whole  # type: ignore[method-assign]
+
+    def _moves(self, owner: int) -> bool:
+        connection = sqlite3.connect(self._file.path)
+        (pid,) = connection.execute("SELECT pid FROM owners WHERE id = ?", (owner,)).fetchone()
+        connection.close()
+        status = Path(f"/proc/{pid}/stat")
+        return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "TZ"
+
+
+class ReapsTheStopped(Broken):
+    writer = _ReapsTheStopped
+
+
+class _WritesWhenLost(SQLiteWriter):
+    def _check_owner(self, connection: sqlite3.Connection) -> None:
+        pass
+
+
+class WritesWhenLost(Broken):
+    writer = _WritesWhenLost
+
+
+class _DeletesTheLiving(SQLiteWriter):
+    def delete(self, roots: Sequence[UUID]) -> int:
+        with self._file.transaction() as connection:
+            connection.execute("UPDATE runs SET type = 5 WHERE parent IS NULL")
+        return super().delete(roots)
+
+
+class DeletesTheLiving(Broken):
+    writer = _DeletesTheLiving
+
+
+class _DeletesOnlyRuns(SQLiteWriter):
+    def delete(self, roots: Sequence[UUID]) -> int:
+        count = 0
+        with self._file.transaction() as connection:
+            for root in roots:
+                counter = root.int & COUNTER_MASK
+                count += connection.execute("DELETE FROM runs WHERE root & ? = ?", (COUNTER_MASK, counter)).rowcount
+        return count
+
+
+class DeletesOnlyRuns(Broken):
+    writer = _DeletesOnlyRuns
+
+
+class _AsksForEver(SQLiteWriter):
+    def to_cancel(self) -> Sequence[UUID]:
+        runs = super().to_cancel()
+        for run in runs:
+            self.ask_to_cancel(run)
+        return runs
+
+
+class AsksForEver(Broken):
+    writer = _AsksForEver
+
+
+class _OldestFirst(SQLiteReader):
+    def runs(self, query: RunQuery) -> list[RunRecord]:
+        return super().runs(query)[::-1]
+
+
+class OldestFirst(Broken):
+    reader = _OldestFirst
+
+
+class _ForgetsTheLimit(SQLiteReader):
+    def runs(self, query: RunQuery) -> list[RunRecord]:
+        return super().runs(replace(query, limit=None))
+
+
+class ForgetsTheLimit(Broken):
+    reader = _ForgetsTheLimit
+
+
+class _ReadsOnePage(SQLiteReader):
+    def inside(self, root: UUID) -> Iterator[RunRecord]:
+        return (run for run, _ in zip(super().inside(root), range(2000), strict=False))
+
+
+class ReadsOnePage(Broken):
+    reader = _ReadsOnePage
+
+
+class _SortsLinesByTime(SQLiteReader):
+    def logs(self, root: UUID, after: int = 0, limit: int | None = None) -> list[LogRecord]:
+        return sorted(super().logs(root, after, limit), key=lambda line: line.time)
+
+
+class SortsLinesByTime(Broken):
+    reader = _SortsLinesByTime
+
+
+class _FindsWholeIds(SQLiteReader):
+    def find(self, text: str) -> list[RunRecord]:
+        return [run for run in super().find(text) if text.lower() in (str(run.id), run.id.hex, run.name)]
+
+
+class FindsWholeIds(Broken):
+    reader = _FindsWholeIds
+
+
+class _ExpiresTheNewest(SQLiteReader):
+    def expired(self, *, age: float | None, count: int | None, size: int | None) -> list[UUID]:
+        return super().expired(age=age, count=0 if count else None, size=size)[count:]
+
+
+class ExpiresTheNewest(Broken):
+    reader = _ExpiresTheNewest
+
+
+class _Forgets(SQLiteReader):
+    """Does not look at one field of a query."""
+
+    field = ""
+    usual = RunQuery(kind=None)
+
+    def runs(self, query: RunQuery) -> list[RunRecord]:
+        return super().runs(replace(query, **{self.field: getattr(self.usual, self.field)}))
+
+
+class _ForgetsStates(_Forgets):
+    field = "states"
+
+
+class ForgetsStates(Broken):
+    reader = _ForgetsStates
+
+
+class _ForgetsTags(_Forgets):
+    field = "tag"
+
+
+class ForgetsTags(Broken):
+    reader = _ForgetsTags
+
+
+class _ForgetsTime(_Forgets):
+    field = "since"
+
+
+class ForgetsTime(Broken):
+    reader = _ForgetsTime
+
+
+class _ForgetsTheTree(_Forgets):
+    field = "root"
+
+
+class ForgetsTheTree(Broken):
+    reader = _ForgetsTheTree
+
+
+FAULTS: dict[type[Broken], str] = {
+    LosesRuns: "test_runs_come_out_as_they_went_in",
+    LosesTransitions: "test_the_life_of_a_run_is_told_in_order",
+    LeavesTheEnd: "test_a_run_goes_on_and_ends_once",
+    RepeatsLines: "test_writing_a_group_again_changes_nothing",
+    WritesHalves: "test_a_group_is_written_whole_or_not_at_all",
+    ResumesTwice: "test_a_group_is_written_whole_or_not_at_all",
+    CommitsLate: "test_what_a_killed_process_wrote_is_there",
+    OneNumberForAll: "test_keys_tell_runs_apart",
+    NeverReaps: "test_what_a_killed_process_left_is_crashed",
+    ReapsTheStopped: "test_a_process_that_stands_still_is_alive",
+    WritesWhenLost: "test_who_was_taken_for_dead_writes_no_more",
+    DeletesTheLiving: "test_what_is_not_over_is_not_deleted",
+    DeletesOnlyRuns: "test_a_deleted_run_takes_all_that_is_inside",
+    AsksForEver: "test_a_run_is_cancelled_by_request",
+    OldestFirst: "test_every_question_gets_the_newest_that_fit",
+    ForgetsTheLimit: "test_every_question_gets_the_newest_that_fit",
+    ForgetsStates: "test_every_question_gets_the_newest_that_fit",
+    ForgetsTags: "test_every_question_gets_the_newest_that_fit",
+    ForgetsTime: "test_every_question_gets_the_newest_that_fit",
+    ForgetsTheTree: "test_every_question_gets_the_newest_that_fit",
+    ReadsOnePage: "test_a_large_flow_is_read_from_its_beginning",
+    SortsLinesByTime: "test_logs_are_read_in_order_and_from_where_one_was",
+    FindsWholeIds: "test_a_run_is_found_by_what_people_know_of_it",
+    ExpiresTheNewest: "test_what_is_too_old_too_many_or_too_much_is_named",
+}
+"""The test of the suite that names each fault."""
