@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from penstock.flows import Flow
     from penstock.tasks import Task
 
-__all__ = ("call_flow", "call_task", "gathering", "start_flow", "submit_task")
+__all__ = ("call_flow", "call_task", "gathering", "make_root_run", "run_here", "start_root_run", "submit_task")
 
 
 def make_task_run(
@@ -45,6 +45,8 @@ def make_task_run(
     if shared is None:  # else the map has checked the whole call, of which these are only the mapped arguments
         task.signature.check(args, kwargs)
     run = TaskRun(task, args, kwargs, parent, parent.engine if parent is not None else engine_in_use())
+    if parent is not None and run.engine.counts_positions:
+        run.position = parent.next_position(task.name)
     tags = current_tags.get()
     if tags or task.tags:
         run.tags = tags | task.tags
@@ -61,7 +63,7 @@ def call_task(task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     """Run a task here, in place of the call."""
     return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
     run = make_task_run(task, args, kwargs, wait_for)
-    return _run_here(run, return_state)
+    return run_here(run, return_state)
 
 
 def call_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -69,7 +71,7 @@ def call_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
     run = make_flow_run(flow, args, kwargs, engine_in_use(), wait_for)
     run.return_states = return_state
-    return _run_here(run, return_state)
+    return run_here(run, return_state)
 
 
 def make_flow_run(
@@ -86,6 +88,8 @@ def make_flow_run(
     run = FlowRun(flow, args, kwargs, parent, engine)
     if parent is not None:
         parent.scope.has_inside = True
+        if engine.counts_positions:
+            run.position = parent.next_position(flow.name)
     run.tags = current_tags.get() | flow.tags
     run.is_async = flow.is_async
     run.outer_loop = asyncio._get_running_loop()
@@ -106,7 +110,8 @@ def _runner_for(flow: Flow[..., Any]) -> tuple[Runner | None, bool]:
     return flow.task_runner.duplicate(), True
 
 
-def _run_here(run: Run, return_state: bool) -> Any:
+def run_here(run: Run, return_state: bool) -> Any:
+    """Run a new run to its end and give its value or state, or something to await or to iterate over that does so."""
     if run.is_async:
         return _run_coroutine_here(run, return_state)
     for upstream, _ in run.inputs:
@@ -249,13 +254,17 @@ def _submit_to_loop(run: TaskRun, future: Future[Any]) -> None:
         post(future.loop, partial(let_in, run, future.loop))
 
 
-def start_flow(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> Future[Any]:
-    """Start a flow run that does not depend on its caller."""
-    run = copy_context().run(_without_parent, flow, args, kwargs, engine)
+def make_root_run(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], engine: Engine) -> FlowRun:
+    """The record of a new flow run that is nobody's child; nothing has started."""
+    return copy_context().run(_without_parent, flow, args, kwargs, engine)
+
+
+def start_root_run(run: FlowRun) -> Future[Any]:
+    """Start a flow run that does not depend on its caller, and return its handle."""
     future: Future[Any] = Future(run)
     run.future = future
     loop = asyncio._get_running_loop()
-    if not flow.is_async:
+    if not run.is_async:
         context = copy_context()
         threading.Thread(
             target=context.run,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (an engine can be left asynchronously)
 import atexit
+import os
 import random  # noqa: TID251 (the chance that is handed to the policies)
 import threading  # noqa: TID251 (the default runner is opened once)
 from collections.abc import Callable, Sequence
@@ -24,16 +25,17 @@ from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
 from penstock.logging import engine_logger, relay
-from penstock.ports import Call, Clock, Event, Outcome, Runner, Sink, Tracer
+from penstock.ports import Call, Clock, Event, Outcome, Recorder, Runner, Sink, Tracer
 from penstock.records import Run, TaskRun
 from penstock.settings import settings, truth
 from penstock.spilling import Spill
-from penstock.wiring import default_runner
+from penstock.wiring import default_history, default_runner, open_history
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from penstock.flows import AsyncFlow, Flow
+    from penstock_history.history import History
 
 __all__ = ("CallerCancel", "Engine", "engine_in_use", "engines_on")
 
@@ -61,6 +63,9 @@ class Engine:
             demand; None for no limit.
         memory_budget: Bytes that the values of submitted runs may occupy in all; what would exceed it goes to the
             store; None for no limit.
+        history: Where it is recorded what becomes of runs: a `penstock.history.History`, a URL or a path; None for
+            nowhere; by default what ``PENSTOCK_HISTORY`` names, if anything. (A program that makes no engine records
+            into a file in the user's state folder.)
         sinks: Objects with an ``emit(event)`` method that want every transition.
         grace: Seconds that runs get to end by themselves when the engine is left, and that clean-up may take after a
             cancellation.
@@ -75,6 +80,7 @@ class Engine:
         results: Any = None,
         spill_bytes: int | None = None,
         memory_budget: int | None = None,
+        history: History | str | os.PathLike[str] | None = "auto",
         sinks: Sequence[Sink] = (),
         grace: float = 10.0,
         clock: Clock | None = None,
@@ -95,6 +101,9 @@ class Engine:
         self.results = results
         self.spill = Spill(spill_bytes, memory_budget)
         self.persists = settings("persist_results", truth, False)
+        self.history = open_history(history)
+        self.recorder: Recorder | None = self.history.record(self) if self.history is not None else None
+        self.counts_positions = self.recorder is not None
         self.cache = CacheCounts()
         self._cache_counts: dict[str, CacheCounts] = {}
         self._events = EventBuffer(self.sinks)
@@ -176,11 +185,13 @@ class Engine:
         Raises:
             ParameterBindError: If the arguments do not fit the flow's signature.
         """
-        from penstock.calls import start_flow
+        from penstock.calls import make_root_run, start_root_run
 
-        return start_flow(flow, args, kwargs, self)
+        return start_root_run(make_root_run(flow, args, kwargs, self))
 
     async def __aenter__(self) -> Self:
+        if self.history is not None:
+            self.recorder = await asyncio.to_thread(self.history.open, self)
         self._enter()
         return self
 
@@ -192,6 +203,8 @@ class Engine:
         await asyncio.to_thread(self._close)
 
     def __enter__(self) -> Self:
+        if self.history is not None:
+            self.recorder = self.history.open(self)
         self._enter()
         return self
 
@@ -239,6 +252,8 @@ class Engine:
         if runner is not None and self._owns_runner:
             runner.close(self.grace)
         self._events.close(self.grace)
+        if self.recorder is not None:
+            self.recorder.remove(self, self.grace)
 
     def _close_at_exit(self) -> None:
         try:
@@ -267,6 +282,6 @@ def engines_on(clock: Clock) -> list[Engine]:
 def _default_engine() -> Engine:
     global _default
     if _default is None:
-        _default = Engine()
+        _default = Engine(history=default_history())
         atexit.register(_default._close_at_exit)
     return _default

@@ -2,7 +2,8 @@
 
 Most runs keep nothing and pay one look at an attribute. One that keeps has a `Keeper`: it looks for a result before
 the first attempt, makes sure that nobody else is at work on the same key, and writes the value before the run is
-COMPLETED. A key is computed only if there is a store in which it could hit.
+COMPLETED. A key is computed only if there is a store in which it could hit. Inside a flow that continues another, or
+tries again, the results of what has completed there come first: they count whatever the policy says.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
 from penstock.errors import ConfigurationError, ResultError, ResultMissing, UnhashableInput
+from penstock.identity import Kept, code_of, identity_of, path_of
 from penstock.logging import run_logger
 from penstock.ports import Host, Reference
 from penstock.records import Run, TaskRun
@@ -26,6 +28,7 @@ from penstock.wiring import open_store, single_flight
 
 if TYPE_CHECKING:
     from penstock_results.locks import Claim, Subscription
+    from penstock_results.references import ResultReference
     from penstock_results.store import ResultStore
 
 __all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "size_of")
@@ -111,12 +114,15 @@ class Keeper:
         key: Where the result lies or will lie; None for a key that the store makes.
         components: What the key is made of, for `explain_cache`.
         claim: The right to make the value of the key, while the run has it.
+        finding: Where a result was found, in words.
     """
 
     run: Run
     key: str | None = None
     components: Mapping[str, str] = field(default_factory=dict[str, str])
     claim: Claim | None = None
+    finding: str = "The result was stored before."
+    _code: str | None = None
 
     @property
     def keeping(self) -> Keeping:
@@ -137,6 +143,10 @@ class Keeper:
         Returns:
             Whether there is one, and its value.
         """
+        if self.run.around is not None and self.run.around.tells_apart:
+            found, value = await host.offload(self._recall)
+            if found:
+                return True, value
         if not isinstance(self.run, TaskRun):
             return False, None
         self.key = await host.offload(self._key_or_none)
@@ -149,6 +159,21 @@ class Keeper:
                 return found, value
             if not await host.offload(self._begin):
                 await self._wait_for_owner(host)
+
+    def _recall(self) -> tuple[bool, Any]:
+        """Look for what the run has come to before, in a flow run that is continued or in an earlier attempt."""
+        run, around = self.run, self.run.around
+        identity = identity_of(run)
+        try:
+            self._code = code_of(run.definition)
+        except UnhashableInput:
+            return False, None
+        past = around.past if around is not None else None
+        reference = past.find(identity, self._code, path_of(run)) if past is not None else None
+        if reference is None:
+            return False, None
+        self.finding = "It had completed before the flow was begun again."
+        return self._read(reference)
 
     def _begin(self) -> bool:
         self.claim = single_flight(self.store).begin(cast(str, self.key))
@@ -203,15 +228,30 @@ class Keeper:
             return None
 
     def _look(self) -> tuple[bool, Any]:
-        if self.keeping.refresh:
-            return False, None
+        return (False, None) if self.keeping.refresh else self._read(cast(str, self.key))
+
+    def _read(self, where: str | ResultReference) -> tuple[bool, Any]:
+        store = self.store
+        if not isinstance(where, str) and where.url != store.url:
+            store = open_store(where.url)
         try:
-            return True, self.store.read(cast(str, self.key))
-        except ResultMissing:
+            value, reference = store.find(where)
+        except ResultMissing as error:
+            if not isinstance(where, str):
+                run_logger(self.run).warning("The run had completed, and is executed again: %s.", error)
             return False, None
         except ResultError as error:
             run_logger(self.run).warning("The stored result cannot be used and is made anew: %s", error)
             return False, None
+        return True, self._hold(value, reference, found=True)
+
+    def _hold(self, value: Any, reference: ResultReference, *, found: bool) -> Any:
+        """Note where the value lies; gives what the run's state shall hold."""
+        run, around = self.run, self.run.around
+        run.kept = Kept(reference, run.identity, self._code, path_of(run), found)
+        if around is not None:
+            around.remember(run.kept)
+        return value if self.keeping.in_memory else reference
 
     def _count(self, found: bool) -> None:
         run = self.run
@@ -252,7 +292,7 @@ class Keeper:
                 "components": dict(self.components),
             },
         )
-        return value if self.keeping.in_memory else reference
+        return self._hold(value, reference, found=False)
 
     def release(self) -> None:
         """Let whoever waits for the key look again."""
@@ -283,7 +323,7 @@ def cache_request(run: TaskRun) -> CacheRequest:
         inputs=run.parameters,
         # A flow run that has no state is a driver's, of which a worker does not know the parameters.
         flow_parameters=dict(flow_run.parameters) if flow_run is not None and flow_run.state is not None else None,
-        flow_run_id=str(flow_run.id) if flow_run is not None else None,
+        flow_run_id=str(flow_run.origin) if flow_run is not None else None,
         task_run=run,
     )
 

@@ -84,7 +84,7 @@ def call_with_deadline(function: Callable[[], Any], run: Any, seconds: float, cl
             mark_overdue(done, run, thread.name, clock)
             done.complete(partial(_reraise, timed_out(run, seconds)))
 
-    timer = clock.call_later(seconds, expire)
+    timer = clock.call_later(max(0.0, seconds - run.used), expire)
     thread.start()
     try:
         stop(done)

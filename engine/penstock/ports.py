@@ -21,6 +21,7 @@ __all__ = (
     "Host",
     "LogLine",
     "Outcome",
+    "Recorder",
     "Reference",
     "Report",
     "RunView",
@@ -262,6 +263,44 @@ class Sink(Protocol):
     """Where events go: a log, a metrics system, the history."""
 
     def emit(self, event: Event) -> None: ...
+
+
+class Recorder(Protocol):
+    """What keeps the history, as the engine sees it. Unlike a sink it is told at once, since a run may have to wait.
+
+    Attributes:
+        room: While runs begin faster than they can be written, a signal that the next has to wait for.
+    """
+
+    room: Any
+
+    def take(self, run: Any, state: Any) -> None:
+        """Take note of a transition; called by the run's own thread, right after it was made. Never blocks."""
+        ...
+
+    def comes_first(self, run: Any) -> bool:
+        """Whether a run's COMPLETED has to be written before anybody is told of it."""
+        ...
+
+    def complete(self, run: Any, state: Any) -> Any:
+        """Take note of such a COMPLETED; gives a signal whose value is None, or the error that the run fails with."""
+        ...
+
+    def recorded(self, run: Any) -> Any:
+        """A signal that happens once all is written that is known of a run; its value is None, or why it cannot be."""
+        ...
+
+    def begin_flow(self, run: Any) -> None:
+        """Take down how a root flow run can be continued; may block."""
+        ...
+
+    def remove(self, engine: Any, timeout: float) -> None:
+        """Write what is there of an engine's runs, for at most ``timeout`` seconds."""
+        ...
+
+    def take_visits(self, run: Any, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take note of what ran on a worker inside an attempt of a run."""
+        ...
 
 
 class Trace(Protocol):

@@ -7,9 +7,11 @@ fifth of what a task costs (benchmarks/direct.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from uuid import UUID
 
@@ -18,6 +20,7 @@ from penstock.errors import IllegalTransition
 from penstock.names import friendly_name, next_id, to_text, to_uuid
 from penstock.ports import Call, Event, Reference, Runner, Trace, Work
 from penstock.states import TRANSITIONS, State, StateType
+from penstock.wiring import make_frontier
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from penstock.keeping import CacheCounts
     from penstock.signals import Signal
     from penstock.tasks import Task
+    from penstock_history.frontier import Frontier
 
 __all__ = ("FlowRun", "Run", "TaskRun", "cancel_all")
 
@@ -54,9 +58,15 @@ class Run:
         skipped_because_of: Those of them that kept the run from starting.
         rests_on: The signals without which nothing of the run can go on; see `waiting.resting`.
         streaming: Whether the caller iterates over the run instead of waiting for its value.
-        position: Which of its siblings of the same definition the run is, from 0, where somebody counts them.
+        life: What the history knows of the run, if the engine records.
+        seconds: How long the latest attempt's function took on its worker.
+        due: When the next attempt is to begin, while the run waits for it.
+        resumes: The id of the run that this one continues.
+        position: Which of its siblings of the same definition the run is, from 0 in each attempt of its parent; only
+            counted if the engine records.
         identity: A digest of who called the run and with what, once somebody has asked; see `penstock.identity`.
         kept: Where the value of a COMPLETED run is stored, and what it was made of; None if it is not.
+        used: How many seconds of the timeout had passed when the run that this one continues was interrupted.
         trace: The run's place in a distributed trace, if the engine has a tracer.
     """
 
@@ -89,9 +99,15 @@ class Run:
     position = 0
     identity: str | None = None
     kept: Kept | None = None
+    used = 0.0
     trace: Trace | None = None
     context: Context | None = None
     worker = ""
+    life: Any = None
+    seconds: float | None = None
+    due: float | None = None
+    resumes: UUID | None = None
+    _positions: Mapping[str, Iterator[int]] | None = None
     # What this run submitted last, and the sibling that a submitted run has to let go first, on an ordered runner.
     tail: TaskRun | None = None
     after: Future[Any] | None = None
@@ -122,7 +138,11 @@ class Run:
     @property
     def sequence(self) -> int:
         """How many transitions the run has made."""
-        return len(self.history)
+        count, state = 0, self.state
+        while state is not None:
+            count += 1
+            state = state._previous
+        return count
 
     @property
     def direct(self) -> bool:
@@ -146,9 +166,24 @@ class Run:
             raise IllegalTransition(f"{self} is {old} and cannot become {name or type.value.capitalize()}.")
         engine = self.engine
         self.state = state = State(type, name, message, data, engine.clock.time(), old)
+        if engine.recorder is not None:
+            engine.recorder.take(self, state)
         if engine.sinks:
             engine.emit(Event(self, self.sequence, state))
         return state
+
+    def begin_attempt(self) -> None:
+        """Count one more attempt; what it calls is counted from the beginning again."""
+        self.attempt += 1
+        if self._positions is not None:
+            self._positions = None
+
+    def next_position(self, definition: str) -> int:
+        """The position of the next run of a definition inside this one."""
+        positions = self._positions
+        if positions is None:
+            positions = self._positions = defaultdict(count)
+        return next(positions[definition])
 
     @property
     def is_final(self) -> bool:
@@ -159,6 +194,11 @@ class Run:
     def home(self) -> FlowRun | Engine:
         """Where the run is listed while it lives: the flow run around it, or the engine."""
         return self.flow_run or self.engine
+
+    @property
+    def around(self) -> FlowRun | None:
+        """The nearest flow run around this run, itself not counted."""
+        return None if self.parent is None else self.parent.flow_run
 
     @property
     def inherits_persistence(self) -> bool:
@@ -381,8 +421,6 @@ class TaskRun(Run):
         persists, results = (flow_run or self.engine).persists, self.results
         if persists or results is not None:
             facts["keeping"] = (persists, results)
-        if self.trace is not None:
-            facts["trace"] = self.trace
         return facts
 
     def own_facts(self) -> dict[str, Any]:
@@ -390,6 +428,8 @@ class TaskRun(Run):
         facts: dict[str, Any] = {"key": self.key, "attempt": self.attempt}
         if self.definition.run_name is not None:
             facts["name"] = self.name
+        if self.trace is not None:
+            facts["trace"] = self.trace
         return facts
 
 
@@ -405,6 +445,8 @@ class FlowRun(Run):
         dispatcher: What stands between the tasks submitted inside the flow and their runner, after the first one.
         owns_runner: Whether the run opens and closes it.
         persists: Whether tasks inside the run store their results where they do not say themselves.
+        past: What has been done already of what is to be done inside this run, if it continues another, or tries again.
+        tells_apart: Whether runs inside this one may be looked for later, here or in another process.
         live: Submitted task runs and subflow runs inside this run that have not ended.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
         last_shared_facts: What the task run that was sent to a worker last shared with its siblings, and why.
@@ -415,6 +457,7 @@ class FlowRun(Run):
     dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
+    _origin: UUID | None = None
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
 
@@ -434,6 +477,13 @@ class FlowRun(Run):
         self.persists: bool = self.inherits_persistence if keeping is None else keeping
         self.live: set[Run] = set()
         self.failures: list[Future[Any]] = []
+        around = self.around
+        self.past: Frontier | None = around.past if around is not None else None
+        self._past_of_all_attempts = self.past
+        # What was kept inside, the latest attempt first; None if there is no attempt but one.
+        self._attempts: list[list[Kept]] | None = [] if flow.retry.retries else None
+        remembers = self._attempts is not None or (around is not None and around.tells_apart)
+        self.tells_apart = remembers or engine.recorder is not None
 
     @cached_property
     def cache(self) -> CacheCounts:
@@ -441,6 +491,38 @@ class FlowRun(Run):
         from penstock.keeping import CacheCounts
 
         return CacheCounts()
+
+    def continue_from(self, resumes: UUID, origin: UUID, past: Frontier) -> None:
+        """Make this a run that goes on where another was interrupted.
+
+        Args:
+            resumes: That run.
+            origin: The first run of those that were continued one after the other.
+            past: What has been done already.
+        """
+        self.resumes, self._origin = resumes, origin
+        self.past = self._past_of_all_attempts = past
+
+    @property
+    def origin(self) -> UUID:
+        """The id of the run, or of the first of those that were continued one after the other."""
+        return self._origin or self.id
+
+    def begin_attempt(self) -> None:
+        """Count one more attempt; it can find what the ones before it have kept."""
+        super().begin_attempt()
+        if self._attempts is not None:
+            if self._attempts:
+                self.past = make_frontier(self._attempts, self._past_of_all_attempts, self.engine.recorder is not None)
+                self.used = 0.0
+            self._attempts.insert(0, [])
+
+    def remember(self, kept: Kept) -> None:
+        """Keep in mind what was stored inside the run, for its further attempts and those of the flow runs around."""
+        if self._attempts:
+            self._attempts[0].append(kept)
+        if self.around is not None:
+            self.around.remember(kept)
 
     @property
     def runner(self) -> Runner:
@@ -459,7 +541,7 @@ class FlowRun(Run):
     @property
     def home(self) -> FlowRun | Engine:
         """Where the run is listed while it lives: the flow run around its parent, or the engine."""
-        return self.parent.flow_run if self.parent is not None and self.parent.flow_run is not None else self.engine
+        return self.around or self.engine
 
     @property
     def facts(self) -> Mapping[str, Any]:

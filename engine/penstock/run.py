@@ -16,14 +16,17 @@ from penstock.errors import (
     Cancelled,
     CancelledRun,
     CrashedRun,
+    HistoryWriteError,
     Lost,
+    ResumeConflict,
     TimedOut,
 )
 from penstock.futures import Future
+from penstock.identity import path_of
 from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import ending
-from penstock.ports import Host
+from penstock.ports import Host, Recorder
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.settling import settle, stop_children
 from penstock.signals import Signal
@@ -51,8 +54,12 @@ async def execute(run: Run, host: Host) -> None:
             cancellation or Ctrl-C.
     """
     passing: BaseException | None = None
+    recorder = run.engine.recorder
     try:
+        interruption = await _happens(room, host) if recorder is not None and (room := recorder.room) else None
         run.become(_PENDING)
+        if interruption is not None:
+            raise interruption
         if run.scope.cancel_reason is not None or _caller_is_stopped(run):
             raise host.cancellations[0](f"{run} was cancelled before it began")
         if run.after is not None:
@@ -72,7 +79,8 @@ async def execute(run: Run, host: Host) -> None:
         passing = error if _passes_on(run, error) else None
         with host.cleaning_up():
             grace = await stop_children(run, host) if isinstance(run, FlowRun) else 0.0
-            _end(run, host, error)
+            if not run.is_final:
+                _end(run, host, error)
             passing = await _leave(run, host, grace) or passing
     else:
         if run.definition.hooks or (isinstance(run, FlowRun) and run.owns_runner):
@@ -131,9 +139,20 @@ def value_of(run: Run) -> Any:
 async def _begin_flow(run: FlowRun, host: Host) -> None:
     if flow_runs.isEnabledFor(INFO):
         run_logger(run).info("Beginning flow run %r for flow %r", run.name, run.flow.name)
+    if run.engine.recorder is not None and run.parent is None:
+        await _make_known(run, host, run.engine.recorder)
     run.flow.validate(run)
     if run.owns_runner:
         await host.offload(partial(run.engine.open_runner, run.runner))
+
+
+async def _make_known(run: FlowRun, host: Host, recorder: Recorder) -> None:
+    """Let the history know how to continue the flow, before its function can change what it was given."""
+    await host.offload(partial(recorder.begin_flow, run))
+    if run.resumes is not None:
+        written = recorder.recorded(run)
+        await host.wait(written)
+        _refuse_unwritten(run, written.value)
 
 
 async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
@@ -141,7 +160,7 @@ async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
     try:
         found, value = await keeper.find(host)
         if found:
-            run.become(_COMPLETED, "Cached", "The result was stored before.", value)
+            await _complete(run, host, value, "Cached", keeper.finding)
         else:
             await _attempts(run, host, keeper)
     finally:
@@ -151,10 +170,12 @@ async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
 async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
     """Try until the run has ended or the retries are used up."""
     definition = run.definition
+    if run.flow_run is not None and run.flow_run.past is not None:
+        await _go_on(run, host)
     while True:
         if host.admits:
             await host.admit(run)
-        run.attempt += 1
+        run.begin_attempt()
         run.become(_RUNNING, None if run.attempt == 1 else "Retrying")
         if definition.hooks:
             await _call_hooks(run, host)
@@ -164,12 +185,9 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
                 value = await _end_value(run, host, value)
             if run.cancel_reason is not None:
                 raise Cancelled(run.cancel_reason)
-            if not isinstance(value, State):
-                if keeper is not None or run.engine.spill:
-                    value = await _keep(run, host, keeper, value)
-                run.become(_COMPLETED, None, None, value)
-                return
-            outcome = ending(value)
+            outcome = ending(value) if isinstance(value, State) else None
+            if outcome is None and (keeper is not None or run.engine.spill):
+                value = await _keep(run, host, keeper, value)
         except Exception as error:
             outcome = await _after(run, host, error)
         except Lost as lost:
@@ -177,9 +195,61 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
                 raise
             run_logger(run).warning("Lost its worker, trying again: %s", lost.crash)
             continue
+        if outcome is None:
+            if run.engine.recorder is None:
+                run.become(_COMPLETED, None, None, value)
+            else:
+                await _complete(run, host, value)
+            return
+        if outcome.is_completed():
+            await _complete(run, host, outcome.data, outcome._name, outcome.message)
+            return
         if not await _try_again(run, host, outcome):
             run.become(outcome.type, outcome._name, outcome.message, outcome.data)
             return
+
+
+async def _complete(run: Run, host: Host, value: Any, name: str | None = None, message: str | None = None) -> None:
+    """Take COMPLETED, now that the value is where it shall lie; where it has to be durable, once it is written.
+
+    Raises:
+        HistoryWriteError: If it cannot be written; the run has failed then, and its function is not called again.
+        BaseException: What interrupted the wait. The run has completed all the same: once COMPLETED may be written,
+            nothing else may become of it.
+    """
+    recorder = run.engine.recorder
+    interruption = None
+    if recorder is not None and recorder.comes_first(run):
+        state = State(_COMPLETED, name, message, None, run.engine.clock.time())
+        written = recorder.complete(run, state)
+        interruption = await _happens(written, host)
+        _refuse_unwritten(run, written.value)
+    run.become(_COMPLETED, name, message, value)
+    if interruption is not None:
+        raise interruption
+
+
+async def _happens(signal: Signal, host: Host) -> BaseException | None:
+    """Wait for a signal, whoever is cancelled meanwhile; gives what cancelled the wait."""
+    interruption = None
+    while not signal.done:
+        try:
+            with host.cleaning_up():
+                await host.wait(signal)
+        except host.cancellations as error:
+            if was_given_up():
+                raise  # nobody waits for the run any more, and blocking would not block
+            interruption = error
+    return interruption
+
+
+def _refuse_unwritten(run: Run, error: BaseException | None) -> None:
+    if isinstance(error, ResumeConflict):
+        raise error
+    if error is not None:
+        raise HistoryWriteError(
+            f"{run} has to be recorded before it goes on, and cannot be: {error} With durability='fast' it would."
+        ) from error
 
 
 async def _end_value(run: Run, host: Host, value: Any) -> Any:
@@ -230,14 +300,32 @@ async def _try_again(run: Run, host: Host, outcome: State) -> bool:
         return False
     run_logger(run).info("Retrying in %s seconds: %s", round(delay, 3), outcome.message)
     if delay > 0:
-        run.become(StateType.SCHEDULED, "AwaitingRetry", outcome.message, outcome.data)
-        due = Signal()
-        timer = run.engine.clock.call_later(delay, due.complete)
-        try:
-            await wait_for(run, host, due)
-        finally:
-            timer.cancel()
+        await _rest(run, host, delay, outcome)
     return True
+
+
+async def _rest(run: Run, host: Host, delay: float, outcome: State) -> None:
+    """Wait until the next attempt is due."""
+    run.due = run.engine.clock.time() + delay
+    run.become(StateType.SCHEDULED, "AwaitingRetry", outcome.message, outcome.data)
+    due = Signal()
+    timer = run.engine.clock.call_later(delay, due.complete)
+    try:
+        await wait_for(run, host, due)
+    finally:
+        timer.cancel()
+
+
+async def _go_on(run: Run, host: Host) -> None:
+    """Count on from the attempts of the run that this one continues, if that was interrupted, and rest as it did."""
+    past = cast(FlowRun, run.around or run.flow_run).past
+    before = None if past is None else past.interrupted(path_of(run))
+    if before is None:
+        return
+    run.attempt, run.used = before.attempts, before.used
+    delay = 0.0 if before.due is None else before.due - run.engine.clock.time()
+    if delay > 0:
+        await _rest(run, host, delay, State(_FAILED, None, "It was waiting for a retry when it was interrupted."))
 
 
 async def _condition_allows(run: Run, host: Host, outcome: State) -> bool:

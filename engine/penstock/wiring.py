@@ -6,21 +6,20 @@ The engine knows the protocols of `penstock.ports`; this is the one place that k
 from __future__ import annotations
 
 import os
-import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import ConfigurationError
 from penstock.ports import Runner
-from penstock.settings import settings
+from penstock.settings import home, settings
 
 if TYPE_CHECKING:
+    from penstock_history.history import History
     from penstock_results.claims import Claims
     from penstock_results.locks import SingleFlight
     from penstock_results.store import ResultStore
 
-__all__ = ("default_runner", "home", "open_store", "single_flight")
+__all__ = ("default_history", "default_runner", "make_frontier", "open_history", "open_store", "single_flight")
 
 
 def default_runner() -> Runner:
@@ -30,15 +29,37 @@ def default_runner() -> Runner:
     return ThreadPoolTaskRunner()
 
 
-def home() -> Path:
-    """Where the embedded defaults lie: ``PENSTOCK_HOME``, or the platform's folder for a program's state."""
-    if given := settings("home", Path, None):
-        return Path(given).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "penstock"
-    if sys.platform == "darwin":
-        return Path("~/Library/Application Support/penstock").expanduser()
-    return Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "penstock"
+def open_history(where: Any) -> History | None:
+    """The history that an engine's option names.
+
+    Args:
+        where: A `History`, a URL or path, None for none, or ``"auto"`` for what ``PENSTOCK_HISTORY`` names, if anything.
+
+    Raises:
+        ConfigurationError: If it is something else.
+    """
+    if where == "auto":
+        where = settings("history", str, None)
+    if where is None or where == "none":
+        return None
+    from penstock_history.history import History
+
+    if isinstance(where, History):
+        return where
+    if isinstance(where, str | os.PathLike):
+        return History(os.fspath(where))
+    raise ConfigurationError(f"history={where!r}: give a History, a URL or a path, or None for no history.")
+
+
+def default_history() -> History | None:
+    """The history of programs that make no engine: a file in `home`, unless the settings say otherwise.
+
+    A test suite is no such program: under pytest there is a history only where one is named.
+    """
+    named = settings("history", str, None)
+    if named is None and "PYTEST_VERSION" not in os.environ:
+        named = os.fspath(home() / "history.db")
+    return open_history(named)
 
 
 def open_store(where: Any) -> ResultStore:
@@ -66,6 +87,19 @@ def _store_at(url: str) -> ResultStore:
     from penstock_results.store import ResultStore
 
     return ResultStore(url)
+
+
+def make_frontier(attempts: Sequence[Sequence[Kept]], outer: Frontier | None, counted: bool) -> Frontier:
+    """What a flow run that tries again need not do again.
+
+    Args:
+        attempts: What its attempts have kept, the latest first.
+        outer: What is known of the flow run around, or of the one that this one continues.
+        counted: Whether the runs inside know their positions.
+    """
+    from penstock_history.frontier import Frontier, whatever_the_order
+
+    return Frontier(attempts if counted else map(whatever_the_order, attempts), outer=outer)
 
 
 @lru_cache(maxsize=64)

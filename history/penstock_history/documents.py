@@ -8,7 +8,7 @@ import orjson
 
 from penstock_history.records import Row
 
-__all__ = ("document",)
+__all__ = ("document", "sayable")
 
 
 def document(rows: Sequence[Row] | Sequence[str]) -> str:
@@ -16,12 +16,13 @@ def document(rows: Sequence[Row] | Sequence[str]) -> str:
     try:
         return orjson.dumps(rows).decode()
     except TypeError:  # a lone surrogate, as in the name of a file that is no text
-        return orjson.dumps([_sayable(row) for row in rows]).decode()
+        return orjson.dumps([sayable(row) for row in rows]).decode()
 
 
-def _sayable(value: object) -> object:
+def sayable(value: object) -> object:
+    """A value whose texts are such that UTF-8 can say them."""
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, list | tuple):
-        return [_sayable(item) for item in value]
+        return [sayable(item) for item in value]
     return value

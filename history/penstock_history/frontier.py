@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import threading  # noqa: TID251 (runs begin on many threads)
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from penstock.identity import Kept, Path, is_vague
 from penstock_results.references import ResultReference
 
-__all__ = ("Frontier", "Interrupted")
+__all__ = ("Frontier", "Interrupted", "whatever_the_order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,6 @@ class Frontier:
         generations: What has completed: in the run that is continued, in the one which that continued, and so on; in
             each, the newest first. What a generation found in an older one comes in both, and counts once.
         interrupted: What had begun, by its path.
-        same_code: Whether the code that makes the calls is the same, so that positions mean something.
         outer: What is known besides: of the flow run around.
     """
 
@@ -55,13 +54,10 @@ class Frontier:
         self,
         generations: Iterable[Iterable[Kept]],
         interrupted: Mapping[Path, Interrupted] = _NOTHING,
-        *,
-        same_code: bool = True,
         outer: Frontier | None = None,
     ) -> None:
         self._kept: dict[tuple[str, str], dict[Path, ResultReference]] = {}
         self._interrupted = interrupted
-        self._same_code = same_code
         self._outer = outer
         self._lock = threading.Lock()
         counts: Counter[tuple[str, ResultReference]] = Counter()
@@ -76,16 +72,15 @@ class Frontier:
             code: A digest of its code.
             path: Where it would stand.
         """
-        if self._same_code or not is_vague(identity):
-            with self._lock:
-                there = self._kept.get((identity, code))
-                if there:
-                    return there.pop(path if path in there else next(iter(there)))
+        with self._lock:
+            there = self._kept.get((identity, code))
+            if there:
+                return there.pop(path if path in there else next(iter(there)))
         return None if self._outer is None else self._outer.find(identity, code, path)
 
     def interrupted(self, path: Path) -> Interrupted | None:
         """What is to be continued by a run that begins now at a path."""
-        mine = self._interrupted.get(path) if self._same_code else None
+        mine = self._interrupted.get(path)
         return self._outer.interrupted(path) if mine is None and self._outer is not None else mine
 
     def _take_in(
@@ -101,3 +96,8 @@ class Frontier:
             if counts[mark] > known[mark]:
                 self._kept.setdefault((one.identity, one.code), {}).setdefault(one.path, one.reference)
         return counts
+
+
+def whatever_the_order(kept: Iterable[Kept]) -> Iterator[Kept]:
+    """Those that do not rest on the order of calls, which has changed or is not counted."""
+    return (one for one in kept if one.identity is not None and not is_vague(one.identity))

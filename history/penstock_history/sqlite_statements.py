@@ -1,4 +1,4 @@
-"""How a group is written into SQLite: one statement for each of its lists.
+"""How a group is written into SQLite: one statement for each of its lists, but for its new runs (`sqlite_runs`).
 
 All of them can be said again without harm, and none writes a row for a run that is not there, so that a run that was
 deleted meanwhile leaves nothing behind.
@@ -6,16 +6,14 @@ deleted meanwhile leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 
 from penstock_history.keys import COUNTER_BITS
 from penstock_history.records import CHANGES, FLOWS, LOGS, RESULTS, RUNS, STATES, Group, Row
+from penstock_history.sqlite_runs import Definition
 from penstock_history.sqlite_schema import COMPLETED
 
-__all__ = ("Definition", "definitions_of", "statements", "words_of")
-
-Definition = tuple[int, str]
-"""The kind and the name of a flow or task."""
+__all__ = ("definitions_of", "statements", "words_of")
 
 _KIND, _DEFINITION, _TAGS = (RUNS.index(name) for name in ("kind", "definition", "tags"))
 _WORKERS = RUNS.index("worker"), CHANGES.index("worker"), STATES.index("worker")
@@ -42,20 +40,9 @@ def words_of(group: Group) -> set[str]:
     return {word for word in words if word is not None}
 
 
-def statements(
-    group: Group, words: Set[str], definitions: Set[Definition]
-) -> Iterator[tuple[str, Sequence[Row] | Sequence[str]]]:
-    """The statements that write a group, each with the rows that it is about.
-
-    Args:
-        group: The group.
-        words: Those of its texts that may not be known yet.
-        definitions: Those of its definitions that may not be known yet.
-    """
-    rows: tuple[tuple[str, Sequence[Row] | Sequence[str]], ...] = (
-        (_ADD_WORDS, list(words)),
-        (_ADD_DEFINITIONS, list(definitions)),
-        (_ADD_RUNS, group.runs),
+def statements(group: Group) -> Iterator[tuple[str, Sequence[Row]]]:
+    """The statements that write what a group says besides its new runs, each with the rows that it is about."""
+    rows: tuple[tuple[str, Sequence[Row]], ...] = (
         (_ADD_TAGS, [row for row in group.runs if row[_TAGS]]),
         (_ADD_CHANGES, group.changes),
         (_ADD_STATES, group.states),
@@ -85,22 +72,6 @@ def _insert(table: str, columns: Mapping[str, str]) -> str:
 def _set(columns: Sequence[str], source: str) -> str:
     return ", ".join(f"{name} = {source}.{name}" for name in columns)
 
-
-_ADD_WORDS = "INSERT INTO words (word) SELECT value FROM json_each(:rows) WHERE true ON CONFLICT DO NOTHING"
-_ADD_DEFINITIONS = f"{_insert('definitions', _values(('kind', 'name'), {}))} WHERE true ON CONFLICT DO NOTHING"
-
-_RUN = _values(
-    RUNS,
-    {
-        "definition": f"(SELECT id FROM definitions WHERE name = {{}} AND kind = value ->> {_KIND})",
-        "worker": _WORD,
-    },
-)
-del _RUN["kind"]
-_ADD_RUNS = f"""
-    {_insert("runs", _RUN)} WHERE true
-    ON CONFLICT (id) DO UPDATE SET {_set(_PROGRESS, "excluded")}
-    WHERE excluded.sequence > runs.sequence AND runs.type < {COMPLETED}"""
 
 _ADD_TAGS = f"""
     INSERT INTO tags (tag, created, run)

@@ -6,7 +6,7 @@ import os
 import platform
 import sqlite3
 import time  # noqa: TID251 (when a process began, ended, or was found dead)
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -21,7 +21,8 @@ from penstock_history.sqlite_deletion import delete_piece, forget, vacuum_piece
 from penstock_history.sqlite_file import SQLiteFile
 from penstock_history.sqlite_owners import bury, end, is_recording, number_of_prefix, register
 from penstock_history.sqlite_requests import are_there, put, take
-from penstock_history.sqlite_statements import Definition, definitions_of, statements, words_of
+from penstock_history.sqlite_runs import ROW_SIZE, Definition, add_runs, learn_definitions, learn_words
+from penstock_history.sqlite_statements import definitions_of, statements, words_of
 
 __all__ = ("SQLiteWriter",)
 
@@ -30,7 +31,7 @@ _CHECKPOINT_AFTER = 8 << 20
 _LEAST = 8 * 4096
 """Bytes that even the smallest group adds to the log: the pages that its rows are on."""
 _KNOWN_AT_MOST = 10_000
-"""Texts and definitions that are known to be in their tables, so that no group asks for them again."""
+"""Texts and definitions whose numbers are known, so that no group asks for them again."""
 
 
 class SQLiteWriter:
@@ -48,8 +49,8 @@ class SQLiteWriter:
     def __init__(self, path: Path, prefix: int, durability: Durability) -> None:
         self._file = SQLiteFile(path, durability)
         self._numbers = Numbers(self._number)
-        self._words: set[str] = set()
-        self._definitions: set[Definition] = set()
+        self._words: dict[str, int] = {}
+        self._definitions: dict[Definition, int] = {}
         self._since_checkpoint = 0
         try:
             self._owners = Owners.beside(path)
@@ -69,13 +70,14 @@ class SQLiteWriter:
 
     def write(self, group: Group) -> None:
         """See `Writer.write`."""
-        words = words_of(group) - self._words
-        definitions = definitions_of(group) - self._definitions
-        size = _LEAST
+        size = _LEAST + ROW_SIZE * len(group.runs)
         try:
             with self._file.transaction() as connection:
                 self._check_owner(connection)
-                for statement, rows in statements(group, words, definitions):
+                words = learn_words(connection, words_of(group) - self._words.keys())
+                definitions = learn_definitions(connection, definitions_of(group) - self._definitions.keys())
+                add_runs(connection, group, {**self._definitions, **definitions}, {**self._words, **words})
+                for statement, rows in statements(group):
                     text = document(rows)
                     size += len(text)
                     connection.execute(statement, {"rows": text, "owner": self._owner.id})
@@ -162,13 +164,13 @@ class SQLiteWriter:
         with self._file.transaction() as connection:
             return delete_piece(connection, root)
 
-    def _remember(self, words: set[str], definitions: set[Definition]) -> None:
-        self._words |= words
+    def _remember(self, words: Mapping[str, int], definitions: Mapping[Definition, int]) -> None:
         if len(self._words) > _KNOWN_AT_MOST:
             self._words.clear()
-        self._definitions |= definitions
+        self._words.update(words)
         if len(self._definitions) > _KNOWN_AT_MOST:
             self._definitions.clear()
+        self._definitions.update(definitions)
 
     def _checkpoint_after(self, size: int) -> None:
         self._since_checkpoint += size

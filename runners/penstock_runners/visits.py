@@ -26,7 +26,8 @@ class _VisitEngine(Engine):
     """The engine of everything that happens inside one call: it writes down what it would tell sinks."""
 
     def __init__(self) -> None:
-        super().__init__(_sequential())
+        super().__init__(_sequential(), history=None)
+        self.counts_positions = True
         self.sinks = (self,)
         self.records: list[Mapping[str, Any]] = []
         self._around: tuple[Mapping[str, Any] | None, FlowRun | None] = (None, None)
@@ -51,12 +52,12 @@ def _record(event: Event) -> Mapping[str, Any]:
     run, state = event.run, event.state
     parent = run.parent
     facts = run.describe()
-    for local in ("keeping", "trace"):
-        facts.pop(local, None)
+    facts.pop("keeping", None)
     return {
         **facts,
         "kind": run.kind,
         "parent": str(parent.id) if parent is not None else None,
+        "position": run.position,
         "sequence": event.sequence,
         "state": state.type.value,
         "state_name": state.name,

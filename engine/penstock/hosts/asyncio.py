@@ -141,7 +141,8 @@ class _Deadline:
         self._task = asyncio.current_task()
         self._cancellations_around = self._task.cancelling() if self._task is not None else 0
         loop = asyncio.get_running_loop()
-        self._timer = self._run.engine.clock.call_later(self._seconds, partial(post, loop, self._expire))
+        left = max(0.0, self._seconds - self._run.used)
+        self._timer = self._run.engine.clock.call_later(left, partial(post, loop, self._expire))
 
     def _expire(self) -> None:
         if self._open and self._task is not None:

@@ -70,6 +70,7 @@ class CallbacksHost:
             run.call = run.outcome = None
         outcome: Outcome = signal.value
         run.worker = outcome.worker
+        run.seconds = outcome.ended - outcome.started if outcome.ended else None
         _unpack(run, call, outcome)
         if outcome.crash is not None:
             raise Lost(outcome.crash)
@@ -104,9 +105,11 @@ CALLBACKS = CallbacksHost()
 
 
 def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:
-    """Log what was logged on the worker, and tell the sinks of the runs that ran there inside this one."""
+    """Log what was logged on the worker, and tell of the runs that ran there inside this one."""
     for line in outcome.logs:
         relay(call, line)
+    if outcome.children and run.engine.recorder is not None:
+        run.engine.recorder.take_visits(run, outcome.children)
     if run.engine.sinks:
         for event in visited(outcome.children):
             run.engine.pass_on(event)

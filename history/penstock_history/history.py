@@ -1,0 +1,146 @@
+"""What users hold of a history: where it is, and what it says."""
+
+from __future__ import annotations
+
+import os
+import threading  # noqa: TID251 (engines are made on many threads)
+from collections.abc import Iterator
+from contextlib import closing
+from typing import cast
+from uuid import UUID
+
+from penstock.errors import ConfigurationError, RunNotFound
+from penstock.settings import home, settings
+from penstock_history.database import Database, Durability
+from penstock_history.recorder import EngineView, Recorder
+from penstock_history.records import AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
+from penstock_history.urls import open_database
+
+__all__ = ("History",)
+
+
+class History:
+    """A durable record of runs: hand it to an `Engine`, and ask it what happened.
+
+    Reading needs no engine, does not disturb whoever writes, and works when that process is dead.
+
+    Args:
+        url: A path or ``sqlite:///path`` for a file, ``postgresql://user:password@host/name`` for a server; by default
+            what ``PENSTOCK_HISTORY`` names, or the file ``history.db`` in Penstock's home.
+        durability: What survives. With ``"fast"`` a run whose value is stored is recorded before anybody is told that
+            it has completed, so that it survives the end of the process, and the newest records are lost when the
+            power fails; with ``"full"`` every run is recorded on the disk before anybody is told, and fails if that
+            cannot be; with ``"none"`` nobody waits for anything. By default what ``PENSTOCK_DURABILITY`` says, or
+            ``"fast"``.
+
+    Raises:
+        ConfigurationError: If one of them cannot work.
+    """
+
+    def __init__(self, url: str | os.PathLike[str] | None = None, durability: Durability | None = None) -> None:
+        given: str = os.fspath(url) if url is not None else settings("history", str, "none")
+        self._database = open_database(home() / "history.db" if url is None and given == "none" else given)
+        self.durability: Durability = durability or settings("durability", _durability, "fast")
+        _durability(self.durability)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self._database.url
+
+    @property
+    def database(self) -> Database:
+        """The database behind it."""
+        return self._database
+
+    def runs(self, query: RunQuery | None = None) -> list[RunRecord]:
+        """List runs, newest first; by default the newest fifty flow runs."""
+        with closing(self._database.open_reader()) as reader:
+            return reader.runs(query or RunQuery())
+
+    def run(self, run_id: UUID | str) -> RunRecord:
+        """One run.
+
+        Raises:
+            RunNotFound: If there is none with this id.
+        """
+        with closing(self._database.open_reader()) as reader:
+            found = reader.run(_uuid(run_id))
+        if found is None:
+            raise RunNotFound(f"The history {self.url} knows no run {run_id}.")
+        return found
+
+    def find(self, text: str) -> list[RunRecord]:
+        """The runs that a person means: a full id, the beginning or end of one, or a run's name; newest first."""
+        with closing(self._database.open_reader()) as reader:
+            return reader.find(text)
+
+    def states(self, run_id: UUID | str) -> list[StateRecord]:
+        """A run's transitions, in order."""
+        with closing(self._database.open_reader()) as reader:
+            return reader.states(_uuid(run_id))
+
+    def attempts(self, run_id: UUID | str) -> list[AttemptRecord]:
+        """A run's attempts, in order."""
+        with closing(self._database.open_reader()) as reader:
+            return reader.attempts(_uuid(run_id))
+
+    def inside(self, run_id: UUID | str) -> Iterator[RunRecord]:
+        """All runs inside a root run, in the order in which they were made."""
+        with closing(self._database.open_reader()) as reader:
+            yield from reader.inside(_uuid(run_id))
+
+    def logs(self, run_id: UUID | str) -> list[LogRecord]:
+        """Log lines of a root run and of all runs inside it, in order."""
+        with closing(self._database.open_reader()) as reader:
+            return reader.logs(_uuid(run_id))
+
+    def record(self, engine: EngineView) -> Recorder:
+        """What records the runs of an engine here; one for each process and database, whoever asks.
+
+        Raises:
+            ConfigurationError: If the process records there already, with another durability.
+        """
+        with _lock:
+            recorder = _recorders.get(self.url)
+            if recorder is None or (recorder.durability != self.durability and not recorder.is_used):
+                recorder = _recorders[self.url] = Recorder(self._database, self.durability)
+        if recorder.durability != self.durability:
+            raise ConfigurationError(
+                f"This process records into {self.url} with durability={recorder.durability!r} already: use that, and "
+                f"not {self.durability!r}, or another history."
+            )
+        recorder.add(engine)
+        return recorder
+
+    def open(self, engine: EngineView) -> Recorder:
+        """`record`, with the database open already; blocks until it is.
+
+        Raises:
+            HistoryError: If it cannot be opened.
+        """
+        recorder = self.record(engine)
+        recorder.open()
+        return recorder
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r}, durability={self.durability!r})"
+
+
+_recorders: dict[str, Recorder] = {}
+_lock = threading.Lock()
+
+
+def _durability(text: str) -> Durability:
+    if text not in ("none", "fast", "full"):
+        raise ConfigurationError(f"durability={text!r}: give 'none', 'fast' or 'full'.")
+    return cast(Durability, text)
+
+
+def _uuid(run_id: UUID | str) -> UUID:
+    if isinstance(run_id, UUID):
+        return run_id
+    try:
+        return UUID(run_id)
+    except ValueError:
+        raise RunNotFound(f"{run_id!r} is no run id; History.find finds runs by name and by parts of an id.") from None
