@@ -52,9 +52,9 @@ class EventBuffer:
     def close(self, timeout: float) -> None:
         """Bring what is buffered to the sinks, for at most ``timeout`` seconds."""
         with self._wake:
-            self._closing = True
+            thread = self._thread
+            self._closing = thread is not None
             self._wake.notify()
-            thread, self._thread = self._thread, None
         if thread is not None:
             thread.join(timeout)
 
@@ -70,7 +70,7 @@ class EventBuffer:
                     self._wake.wait()
                 events, self._events = self._events, deque()
                 if not events:
-                    self._closing = False
+                    self._closing, self._thread = False, None
                     return
             for event in events:
                 self._deliver(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -137,6 +138,22 @@ def test_events_after_a_close_are_delivered_by_the_next() -> None:
         buffer.put(Event(None, number, None))
         buffer.close(WATCHDOG)
     assert [event.sequence for event in recorder.events] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("round_", range(20))  # of two threads that deliver, either may be the last
+def test_an_event_that_comes_while_the_buffer_is_closed_holds_nobody_up(round_: int) -> None:
+    blocked = Blocked()
+    buffer = EventBuffer([blocked])
+    buffer.put(Event(None, 0, None))
+    assert blocked.entered.wait(WATCHDOG)
+    closing = threading.Thread(target=buffer.close, args=(4 * WATCHDOG,))
+    closing.start()
+    while not buffer._closing:
+        time.sleep(0.001)
+    buffer.put(Event(None, 1, None))
+    blocked.gate.set()
+    closing.join(WATCHDOG)
+    assert not closing.is_alive()
 
 
 def test_without_sinks_nothing_is_buffered(engine: Engine) -> None:
