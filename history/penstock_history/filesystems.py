@@ -13,19 +13,19 @@ _NETWORK = frozenset(
 )
 """File systems whose locks or shared memory other machines do not see, or see late."""
 
-_MOUNTS = Path("/proc/self/mountinfo")
+MOUNTS = Path("/proc/self/mountinfo")
+"""What the kernel says about mounts; a system without it is trusted."""
 
 
-def network_kind(folder: Path, mounts: Path = _MOUNTS) -> str | None:
+def network_kind(folder: Path) -> str | None:
     """The kind of network file system that a folder lies on, or None if it is on none that is known.
 
     Args:
         folder: A folder that exists.
-        mounts: What the kernel says about mounts; a system without it is trusted.
     """
-    if not mounts.exists():
+    if not MOUNTS.exists():
         return None
-    kind = _kind_of(os.path.realpath(folder), mounts.read_text(errors="surrogateescape"))
+    kind = _kind_of(os.path.realpath(folder), MOUNTS.read_text(errors="surrogateescape"))
     return kind if kind in _NETWORK else None
 
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 from penstock.errors import HistoryError, HistoryWriteError
 from penstock_history.database import Durability
+from penstock_history.faults import point
 from penstock_history.sqlite_connection import Handle, WriteLock, connect, create
 from penstock_history.sqlite_schema import check_version, migrate
 
 __all__ = ("SQLiteFile",)
 
 _SYNCHRONOUS = {"none": "OFF", "fast": "NORMAL", "full": "FULL"}
-_LOG_AT_MOST = 64 << 20
-"""Bytes to which a write-ahead log is cut that a slow reader has let grow."""
+_LOG = 16 << 20
+"""Bytes of the write-ahead log after which it is brought into the file (benchmarks/history.py), and to which it is cut
+when it has grown longer because somebody was reading."""
 
 
 class SQLiteFile:
@@ -35,8 +37,11 @@ class SQLiteFile:
         self.path = path
         self._durability: Durability = durability
         self._process = os.getpid()
+        self._log = Path(f"{path}-wal")
+        self._checkpoint_above = _LOG
         with _explained(path, "cannot be opened"):
             create(path)
+            self._identity = _identity(path)
             self._lock = WriteLock(path)
         self._handle = Handle(self._connect)
         try:
@@ -59,8 +64,10 @@ class SQLiteFile:
                 f"The history {self.path} was opened by process {self._process}, and this is a forked child of it, "
                 f"process {os.getpid()}. Open the history again here."
             )
-        with _explained(self.path, "could not be written"), self._lock.held(), self._handle.use() as connection:
-            yield connection
+        with _explained(self.path, "could not be written"), self._lock.held():
+            self._check_place()
+            with self._handle.use() as connection:
+                yield connection
 
     @contextmanager
     def looking(self) -> Generator[sqlite3.Connection, None, None]:
@@ -82,23 +89,60 @@ class SQLiteFile:
         with self.changing() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection  # an error closes the connection, which rolls back
+            point("history.commit")
             connection.execute("COMMIT")
+        point("history.committed")
 
-    def checkpoint(self) -> None:
-        """Bring the log into the file, as far as no reader still needs it."""
-        with self.changing() as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    def checkpoint_sometimes(self) -> None:
+        """Bring the log into the file if it has become long, as far as no reader still needs it.
+
+        A log that was brought in is begun again by the next commit, which cuts it. While somebody reads it grows on;
+        then the next try waits until it has grown as much again.
+        """
+        size = _size(self._log)
+        if size <= _LOG:
+            self._checkpoint_above = _LOG
+        elif size > self._checkpoint_above:
+            self._checkpoint_above = size + _LOG
+            try:
+                with self.changing() as connection:
+                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except HistoryWriteError:
+                pass  # all is committed and stays in the log; if the trouble lasts, the next write says so
 
     def close(self) -> None:
         """Let go of the file; the second time, do nothing."""
         self._handle.close()
         self._lock.close()
 
+    def _check_place(self) -> None:
+        if _identity(self.path) != self._identity:
+            raise HistoryWriteError(
+                f"The history {self.path} was removed or replaced while this process recorded in it, and what it "
+                "recorded from now on would be lost with the old file. Restart the program to record in a new one."
+            )
+
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.path)
         connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
-        connection.execute(f"PRAGMA journal_size_limit = {_LOG_AT_MOST}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG}")
         return connection
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is that has this name now."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:

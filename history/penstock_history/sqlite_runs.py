@@ -17,15 +17,12 @@ from penstock_history.documents import document, sayable
 from penstock_history.records import CHANGES, RUNS, Group, Row
 from penstock_history.sqlite_schema import COMPLETED
 
-__all__ = ("ROW_SIZE", "Definition", "add_runs", "learn_definitions", "learn_words")
+__all__ = ("Definition", "add_runs", "learn_definitions", "learn_words")
 
 Name = TypeVar("Name")
 
 Definition = tuple[int, str]
 """The kind and the name of a flow or task."""
-
-ROW_SIZE = 150
-"""About how many bytes a run's row and its entries in the indexes add to the log."""
 
 _MOST = 1024
 """Rows that one statement takes: SQLite allows 32,766 parameters."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import sqlite3
 
 from penstock.errors import HistoryError
+from penstock_history.faults import point
 from penstock_history.records import TYPES
 
 __all__ = ("APPLICATION", "COMPLETED", "CRASHED", "VERSION", "check_version", "migrate")
@@ -172,7 +173,6 @@ def migrate(connection: sqlite3.Connection, version: int) -> None:
     """
     for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
         connection.execute("BEGIN IMMEDIATE")
-        for statement in statements:
+        for statement in (*statements, f"PRAGMA user_version = {number}", "COMMIT"):
+            point("history.migrate")
             connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")

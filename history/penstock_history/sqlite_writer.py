@@ -21,15 +21,11 @@ from penstock_history.sqlite_deletion import delete_piece, forget, vacuum_piece
 from penstock_history.sqlite_file import SQLiteFile
 from penstock_history.sqlite_owners import bury, end, is_recording, number_of_prefix, register
 from penstock_history.sqlite_requests import are_there, put, take
-from penstock_history.sqlite_runs import ROW_SIZE, Definition, add_runs, learn_definitions, learn_words
+from penstock_history.sqlite_runs import Definition, add_runs, learn_definitions, learn_words
 from penstock_history.sqlite_statements import definitions_of, statements, words_of
 
 __all__ = ("SQLiteWriter",)
 
-_CHECKPOINT_AFTER = 8 << 20
-"""Bytes written after which the log is brought into the file (benchmarks/history.py)."""
-_LEAST = 8 * 4096
-"""Bytes that even the smallest group adds to the log: the pages that its rows are on."""
 _KNOWN_AT_MOST = 10_000
 """Texts and definitions whose numbers are known, so that no group asks for them again."""
 
@@ -51,7 +47,6 @@ class SQLiteWriter:
         self._numbers = Numbers(self._number)
         self._words: dict[str, int] = {}
         self._definitions: dict[Definition, int] = {}
-        self._since_checkpoint = 0
         try:
             self._owners = Owners.beside(path)
             self._owner = self._register(prefix)
@@ -70,7 +65,6 @@ class SQLiteWriter:
 
     def write(self, group: Group) -> None:
         """See `Writer.write`."""
-        size = _LEAST + ROW_SIZE * len(group.runs)
         try:
             with self._file.transaction() as connection:
                 self._check_owner(connection)
@@ -78,15 +72,13 @@ class SQLiteWriter:
                 definitions = learn_definitions(connection, definitions_of(group) - self._definitions.keys())
                 add_runs(connection, group, {**self._definitions, **definitions}, {**self._words, **words})
                 for statement, rows in statements(group):
-                    text = document(rows)
-                    size += len(text)
-                    connection.execute(statement, {"rows": text, "owner": self._owner.id})
+                    connection.execute(statement, {"rows": document(rows), "owner": self._owner.id})
         except HistoryWriteError as error:
             if "flows.resumes" in str(error.__cause__):
                 raise ResumeConflict("The run is being continued already, by another run.") from error
             raise
         self._remember(words, definitions)
-        self._checkpoint_after(size)
+        self._file.checkpoint_sometimes()
 
     def renew(self) -> None:
         """Do nothing: the system sees for itself that this process is alive."""
@@ -171,13 +163,3 @@ class SQLiteWriter:
         if len(self._definitions) > _KNOWN_AT_MOST:
             self._definitions.clear()
         self._definitions.update(definitions)
-
-    def _checkpoint_after(self, size: int) -> None:
-        self._since_checkpoint += size
-        if self._since_checkpoint < _CHECKPOINT_AFTER:
-            return
-        self._since_checkpoint = 0
-        try:
-            self._file.checkpoint()
-        except HistoryWriteError:
-            pass  # what was written is committed and stays in the log; if the trouble lasts, the next write says so

@@ -1,0 +1,101 @@
+"""Places where a test has the process die, and a database that fails when a test says so.
+
+A point is a name that the code reaches, again and again. With ``PENSTOCK_DIE_AT=name`` in the environment the process
+kills itself where it reaches the name first, with ``PENSTOCK_DIE_AT=name:3`` the third time. Without it a point costs
+less than a tenth of a microsecond, and the hot path of a run has none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Literal
+from uuid import UUID
+
+from penstock.errors import HistoryWriteError
+from penstock_history.database import Database, Durability, Reader, Writer
+from penstock_history.records import Group, OwnerRecord
+
+__all__ = ("Fault", "FaultyDatabase", "point")
+
+_name, _, _count = os.environ.get("PENSTOCK_DIE_AT", "").partition(":")
+_left = int(_count or 1)
+
+
+def point(name: str) -> None:
+    """Die here, if that is what the environment says."""
+    global _left
+    if name != _name:
+        return
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+Fault = Literal["fail_before", "fail_after"]
+"""What goes wrong with a write: it fails and nothing is written, or all is written and only the answer is lost."""
+
+
+class FaultyDatabase:
+    """A database whose writes fail as planned; all else about it is real.
+
+    Args:
+        database: The real one.
+        plan: A fault or None for each write in turn, of all its writers; after its end nothing fails.
+    """
+
+    def __init__(self, database: Database, plan: Iterator[Fault | None]) -> None:
+        self._database = database
+        self._plan = plan
+
+    @property
+    def url(self) -> str:
+        """See `Database.url`."""
+        return self._database.url
+
+    def open_writer(self, prefix: int, durability: Durability) -> Writer:
+        """See `Database.open_writer`."""
+        return _FaultyWriter(self._database.open_writer(prefix, durability), self._plan)
+
+    def open_reader(self) -> Reader:
+        """See `Database.open_reader`."""
+        return self._database.open_reader()
+
+    def migrate(self) -> int:
+        """See `Database.migrate`."""
+        return self._database.migrate()
+
+
+class _FaultyWriter:
+    def __init__(self, writer: Writer, plan: Iterator[Fault | None]) -> None:
+        self._writer = writer
+        self._plan = plan
+        self.key_of = writer.key_of
+        self.renew = writer.renew
+        self.close = writer.close
+        self.compact = writer.compact
+
+    @property
+    def owner(self) -> OwnerRecord:
+        return self._writer.owner
+
+    def write(self, group: Group) -> None:
+        fault = next(self._plan, None)
+        if fault == "fail_before":
+            raise HistoryWriteError("sabotage, before the write")
+        self._writer.write(group)
+        if fault == "fail_after":
+            raise HistoryWriteError("sabotage, after the write")
+
+    def reap(self) -> Sequence[UUID]:
+        return self._writer.reap()
+
+    def ask_to_cancel(self, run_id: UUID) -> bool:
+        return self._writer.ask_to_cancel(run_id)
+
+    def to_cancel(self) -> Sequence[UUID]:
+        return self._writer.to_cancel()
+
+    def delete(self, roots: Sequence[UUID]) -> int:
+        return self._writer.delete(roots)
