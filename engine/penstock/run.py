@@ -16,9 +16,7 @@ from penstock.errors import (
     Cancelled,
     CancelledRun,
     CrashedRun,
-    HistoryWriteError,
     Lost,
-    ResumeConflict,
     TimedOut,
 )
 from penstock.futures import Future
@@ -26,7 +24,8 @@ from penstock.identity import path_of
 from penstock.keeping import Keeper
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import ending
-from penstock.ports import Host, Recorder
+from penstock.ports import Host
+from penstock.recording import complete, find_room, make_known
 from penstock.records import FlowRun, Run, TaskRun
 from penstock.settling import settle, stop_children
 from penstock.signals import Signal
@@ -56,16 +55,13 @@ async def execute(run: Run, host: Host) -> None:
     passing: BaseException | None = None
     recorder = run.engine.recorder
     try:
-        interruption = await _happens(room, host) if recorder is not None and (room := recorder.room) else None
+        if recorder is not None and recorder.room is not None:
+            await find_room(run, host, recorder.room)
         run.become(_PENDING)
-        if interruption is not None:
-            raise interruption
         if run.scope.cancel_reason is not None or _caller_is_stopped(run):
             raise host.cancellations[0](f"{run} was cancelled before it began")
-        if run.after is not None:
-            await wait_for(run, host, run.after)
-        if run.inputs:
-            await receive_inputs(run, host)
+        if run.after is not None or run.inputs:
+            await _wait_for_others(run, host)
         if isinstance(run, FlowRun):
             await _begin_flow(run, host)
         persists = run.definition.persists
@@ -91,6 +87,14 @@ async def execute(run: Run, host: Host) -> None:
             raise passing
         finally:
             del passing  # or this frame and the traceback that holds it would keep each other alive
+
+
+async def _wait_for_others(run: Run, host: Host) -> None:
+    """Let a sibling go first where order is kept, and receive what the arguments stand for."""
+    if run.after is not None:
+        await wait_for(run, host, run.after)
+    if run.inputs:
+        await receive_inputs(run, host)
 
 
 def _caller_is_stopped(run: Run) -> bool:
@@ -140,19 +144,10 @@ async def _begin_flow(run: FlowRun, host: Host) -> None:
     if flow_runs.isEnabledFor(INFO):
         run_logger(run).info("Beginning flow run %r for flow %r", run.name, run.flow.name)
     if run.engine.recorder is not None and run.parent is None:
-        await _make_known(run, host, run.engine.recorder)
+        await make_known(run, host, run.engine.recorder)
     run.flow.validate(run)
     if run.owns_runner:
         await host.offload(partial(run.engine.open_runner, run.runner))
-
-
-async def _make_known(run: FlowRun, host: Host, recorder: Recorder) -> None:
-    """Let the history know how to continue the flow, before its function can change what it was given."""
-    await host.offload(partial(recorder.begin_flow, run))
-    if run.resumes is not None:
-        written = recorder.recorded(run)
-        await host.wait(written)
-        _refuse_unwritten(run, written.value)
 
 
 async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
@@ -160,7 +155,7 @@ async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
     try:
         found, value = await keeper.find(host)
         if found:
-            await _complete(run, host, value, "Cached", keeper.finding)
+            await _take(run, host, State(_COMPLETED, "Cached", keeper.finding, value))
         else:
             await _attempts(run, host, keeper)
     finally:
@@ -185,71 +180,36 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
                 value = await _end_value(run, host, value)
             if run.cancel_reason is not None:
                 raise Cancelled(run.cancel_reason)
-            outcome = ending(value) if isinstance(value, State) else None
-            if outcome is None and (keeper is not None or run.engine.spill):
+            if keeper is not None or run.engine.spill or isinstance(value, State):
                 value = await _keep(run, host, keeper, value)
         except Exception as error:
-            outcome = await _after(run, host, error)
+            value = await _after(run, host, error)
         except Lost as lost:
-            if not run.survives_crash(lost.crash):
-                raise
-            run_logger(run).warning("Lost its worker, trying again: %s", lost.crash)
+            _survive(run, lost)
             continue
-        if outcome is None:
-            if run.engine.recorder is None:
-                run.become(_COMPLETED, None, None, value)
-            else:
-                await _complete(run, host, value)
+        if not isinstance(value, State) and run.engine.recorder is None:
+            run.become(_COMPLETED, None, None, value)  # as below, and half a microsecond sooner
             return
-        if outcome.is_completed():
-            await _complete(run, host, outcome.data, outcome._name, outcome.message)
-            return
+        outcome = value if isinstance(value, State) else State(_COMPLETED, data=value)
         if not await _try_again(run, host, outcome):
-            run.become(outcome.type, outcome._name, outcome.message, outcome.data)
+            await _take(run, host, outcome)
             return
 
 
-async def _complete(run: Run, host: Host, value: Any, name: str | None = None, message: str | None = None) -> None:
-    """Take COMPLETED, now that the value is where it shall lie; where it has to be durable, once it is written.
-
-    Raises:
-        HistoryWriteError: If it cannot be written; the run has failed then, and its function is not called again.
-        BaseException: What interrupted the wait. The run has completed all the same: once COMPLETED may be written,
-            nothing else may become of it.
-    """
+async def _take(run: Run, host: Host, outcome: State) -> None:
+    """Let the run take the state that its work amounts to; COMPLETED only once it is written, where it has to last."""
     recorder = run.engine.recorder
-    interruption = None
-    if recorder is not None and recorder.comes_first(run):
-        state = State(_COMPLETED, name, message, None, run.engine.clock.time())
-        written = recorder.complete(run, state)
-        interruption = await _happens(written, host)
-        _refuse_unwritten(run, written.value)
-    run.become(_COMPLETED, name, message, value)
-    if interruption is not None:
-        raise interruption
+    if recorder is not None and outcome.is_completed() and recorder.comes_first(run):
+        await complete(run, host, outcome)
+    else:
+        run.become(outcome.type, outcome._name, outcome.message, outcome.data)
 
 
-async def _happens(signal: Signal, host: Host) -> BaseException | None:
-    """Wait for a signal, whoever is cancelled meanwhile; gives what cancelled the wait."""
-    interruption = None
-    while not signal.done:
-        try:
-            with host.cleaning_up():
-                await host.wait(signal)
-        except host.cancellations as error:
-            if was_given_up():
-                raise  # nobody waits for the run any more, and blocking would not block
-            interruption = error
-    return interruption
-
-
-def _refuse_unwritten(run: Run, error: BaseException | None) -> None:
-    if isinstance(error, ResumeConflict):
-        raise error
-    if error is not None:
-        raise HistoryWriteError(
-            f"{run} has to be recorded before it goes on, and cannot be: {error} With durability='fast' it would."
-        ) from error
+def _survive(run: Run, lost: Lost) -> None:
+    """Let another attempt follow one that was lost, if the run may have one."""
+    if not run.survives_crash(lost.crash):
+        raise lost
+    run_logger(run).warning("Lost its worker, trying again: %s", lost.crash)
 
 
 async def _end_value(run: Run, host: Host, value: Any) -> Any:
@@ -260,7 +220,9 @@ async def _end_value(run: Run, host: Host, value: Any) -> Any:
 
 
 async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:
-    """Bring a value to where it shall lie, before anybody is told that there is one."""
+    """Bring a value to where it shall lie, before anybody is told that there is one; a state is the run's own end."""
+    if isinstance(value, State):
+        return ending(value)
     place = keeper.keep if keeper is not None else partial(run.engine.spill.place, run)
     return await host.offload(partial(place, value))
 

@@ -14,6 +14,10 @@ from penstock.ports import Runner
 from penstock.settings import home, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.identity import Kept
+    from penstock_history.frontier import Frontier
     from penstock_history.history import History
     from penstock_results.claims import Claims
     from penstock_results.locks import SingleFlight
@@ -33,7 +37,7 @@ def open_history(where: Any) -> History | None:
     """The history that an engine's option names.
 
     Args:
-        where: A `History`, a URL or path, None for none, or ``"auto"`` for what ``PENSTOCK_HISTORY`` names, if anything.
+        where: A `History`, a URL or path, None for none, or ``"auto"`` for what ``PENSTOCK_HISTORY`` names.
 
     Raises:
         ConfigurationError: If it is something else.
