@@ -29,9 +29,12 @@ class DaskTaskRunner(ClusterTaskRunner[Session]):
         adapt_kwargs: Arguments for its ``adapt``, for example ``{"minimum": 1, "maximum": 10}``.
         client_kwargs: Arguments for the `distributed.Client`; ``timeout`` is the seconds to wait for the scheduler.
         performance_report_path: Where to write Dask's report of what the cluster did while the runner was open.
+        lease: Seconds that a worker may be stopped by a signal (SIGSTOP, a debugger) before it is killed and what it
+            was at is given up as crashed. For a cluster of our own whose workers have nannies; elsewhere a frozen
+            worker is the cluster's business. A worker that is merely busy or waits is never given up.
 
     Raises:
-        ConfigurationError: If the arguments name more than one cluster.
+        ConfigurationError: If the arguments name more than one cluster, or the lease is not positive.
 
     A task's ``options`` may set Dask's ``resources``, ``priority``, ``workers`` and ``allow_other_workers``.
     """
@@ -45,6 +48,7 @@ class DaskTaskRunner(ClusterTaskRunner[Session]):
         adapt_kwargs: Mapping[str, Any] | None = None,
         client_kwargs: Mapping[str, Any] | None = None,
         performance_report_path: str | os.PathLike[str] | None = None,
+        lease: float = 30.0,
     ) -> None:
         self._settings = ClusterSettings(
             cluster=cluster,
@@ -54,12 +58,13 @@ class DaskTaskRunner(ClusterTaskRunner[Session]):
             adapt_kwargs=dict(adapt_kwargs or {}),
             client_kwargs=dict(client_kwargs or {}),
             performance_report_path=performance_report_path,
+            lease=lease,
         )
 
     @property
     def capacity(self) -> int:
         """How many threads the cluster's workers have."""
-        return self._session.threads if self._session is not None else os.cpu_count() or 1
+        return self._session.slots if self._session is not None else os.cpu_count() or 1
 
     def open(self, clock: Clock) -> None:
         """Start or find the cluster; blocks until it answers.
@@ -68,10 +73,7 @@ class DaskTaskRunner(ClusterTaskRunner[Session]):
             MissingExtra: If Dask is not installed.
             RunnerError: If the cluster cannot be started or reached, or cannot run our tasks.
         """
-        connection = connect(self._settings)
-        session = Session(connection, self.on_line)
-        session.start()
-        self._session = session
+        self._session = Session(connect(self._settings), self._settings.lease, self.on_line)
         super().open(clock)
 
     def duplicate(self) -> Self:

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock_runners.extras import distributed
+from penstock_runners.leases import check_lease
 
 __all__ = ("ClusterSettings", "Connection", "connect")
 
@@ -40,7 +41,7 @@ class ClusterSettings:
 
     Raises:
         ConfigurationError: If the settings name more than one cluster, or settings for starting one beside an
-            existing one.
+            existing one, or a lease that is not positive.
     """
 
     cluster: Any = None
@@ -50,8 +51,10 @@ class ClusterSettings:
     adapt_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     client_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     performance_report_path: str | os.PathLike[str] | None = None
+    lease: float = 30.0
 
     def __post_init__(self) -> None:
+        check_lease(self.lease, "DaskTaskRunner")
         given = [name for name in ("cluster", "address", "cluster_class") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ConfigurationError(f"DaskTaskRunner takes one of cluster, address and cluster_class, not {given}")

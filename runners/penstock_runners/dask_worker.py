@@ -1,4 +1,4 @@
-"""What runs on Dask's side: a batch on a worker, and the fence in the scheduler.
+"""What runs on Dask's side: a batch on a worker, the fence in the scheduler, and the guard in the nannies.
 
 One Dask task is one batch. Its outcomes do not come home as the task's result, which a client would have to fetch
 after the whole batch, and which Dask would compute again if the worker died before that. They are sent as messages on
@@ -8,7 +8,9 @@ a topic of the driver's, as they end: what had come home stands when the worker 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (a value is announced on the Dask worker's own loop)
+import os
 import pickle
+import signal
 import threading  # noqa: TID251 (a batch, its timer and a withdrawal run on threads of the worker's)
 import time  # noqa: TID251 (how long an outcome has waited; a worker has the system's time and no other)
 import uuid
@@ -22,13 +24,18 @@ from typing import Any
 from penstock.ports import LogLine
 from penstock_runners import pickling
 from penstock_runners.extras import distributed
-from penstock_runners.journal import Spool, note_entry
+from penstock_runners.journal import Page
+from penstock_runners.leases import Lease
 from penstock_runners.pickling import Pickled
 from penstock_runners.references import INLINE_LIMIT, ClusterReference, provided, weight
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork
 from penstock_runners.worker import Site, run_batch, settled
 
-__all__ = ("Parcel", "make_fence", "run", "withdraw")
+__all__ = ("FROZEN", "Parcel", "make_fence", "make_guard", "run", "withdraw")
+
+# In the place of a submission's number: the message names a worker, by address and process, that was stopped for longer
+# than the lease, and is killed.
+FROZEN = -1
 
 # Seconds that an outcome waits for others to share its message; benchmarks/dask_runner.py.
 _COMPANY = 0.05
@@ -66,13 +73,16 @@ def run(parcel: Parcel, *values: Any) -> None:
         parcel: The batch.
         values: What the batch needs of what lies on the cluster; Dask has brought it to this worker.
     """
-    outbox = _Outbox(distributed().get_worker(), parcel)
+    page = None if parcel.journal is None else Page(parcel.journal, parcel.number)
+    outbox = _Outbox(distributed().get_worker(), parcel, page)
     work, inputs = (values[0], values[1:]) if parcel.work is None else (parcel.work, values)
     progress = _progress(parcel.session, parcel.number)
-    site = Site(entering=partial(progress.entering, parcel), context=copy_context())
+    site = Site(entering=partial(progress.entering, page), context=copy_context())
     with provided(dict(zip(parcel.inputs, inputs))):
         run_batch(parcel.batch, work, outbox.add, site, outbox.add_line if parcel.live else None)
-    outbox.close()
+    outbox.flush()
+    if page is not None:
+        page.close()
     # A function whose timeout has passed still runs and uses this slot.
     while not settled(60.0):
         pass
@@ -81,7 +91,7 @@ def run(parcel: Parcel, *values: Any) -> None:
 class _Outbox:
     """Sends outcomes home, several in a message if they end within a moment of each other."""
 
-    def __init__(self, worker: Any, parcel: Parcel) -> None:
+    def __init__(self, worker: Any, parcel: Parcel, page: Page | None) -> None:
         self._worker = worker
         self._parcel = parcel
         self._lock = threading.Lock()
@@ -91,16 +101,16 @@ class _Outbox:
         single = len(parcel.batch.items) == 1
         # The one outcome of a single call is sent when the batch is over, a moment later.
         self._at_end = single and not parcel.live
-        self._spool = None if single or parcel.journal is None else Spool(parcel.journal, parcel.number)
+        self._page = None if single else page
 
     def add(self, index: int, outcome: PackedOutcome) -> None:
         """Take an outcome; a value above the limit stays here."""
         if outcome.value is not None and (size := weight(outcome.value)) > INLINE_LIMIT:
             reference = ClusterReference(self._parcel.session, self._keep(outcome.value), size)
             outcome = outcome._replace(value=pickling.dumps(reference))
-        message = pickle.dumps((index, outcome), 5)
-        if self._spool is not None:
-            self._spool.add(message)
+        message = pickle.dumps((index, tuple(outcome)), 5)
+        if self._page is not None:
+            self._page.add(index, message)
         self._put(message)
 
     def add_line(self, index: int, line: LogLine) -> None:
@@ -128,12 +138,6 @@ class _Outbox:
         if messages:
             self._worker.log_event(self._parcel.session, (self._parcel.number, messages))
 
-    def close(self) -> None:
-        """Send the rest."""
-        self.flush()
-        if self._spool is not None:
-            self._spool.close()
-
     def _keep(self, value: Pickled) -> str:
         """Keep a value here as pure data of the driver's client: dropped with its handle, never recomputed."""
         key = f"penstock-kept-{uuid.uuid4().hex}"
@@ -160,13 +164,13 @@ class _Progress:
         self._entered = -1
         self._withdrawn: set[int] = set()
 
-    def entering(self, parcel: Parcel, index: int) -> bool:
+    def entering(self, page: Page | None, index: int) -> bool:
         with self._lock:
             if index in self._withdrawn:
                 return False
             self._entered = index
-        if parcel.journal is not None:
-            note_entry(parcel.journal, parcel.number, index)
+        if page is not None:
+            page.enter(index)
         return True
 
     def withdraw(self, index: int) -> bool:
@@ -247,3 +251,38 @@ def make_fence(session: str, ours: str) -> Any:
                 scheduler.remove_plugin(self.name)
 
     return Fence()
+
+
+# --- the guard ----------------------------------------------------------------------------------------------------
+
+
+def make_guard(session: str, lease: float) -> Any:
+    """Make a nanny plugin that ends a worker which has been stopped for longer than the lease.
+
+    Its nanny replaces the worker, and the scheduler deals with what it had as with that of any worker that dies. Only
+    for a cluster of our own, with which it goes: on others it is not for us to kill.
+
+    Args:
+        session: The driver's session.
+        lease: Seconds that a worker may be stopped.
+    """
+
+    class Guard(distributed().NannyPlugin):  # type: ignore[misc] # distributed has no types
+        name = f"{session}-guard"
+
+        def setup(self, nanny: Any) -> None:
+            self.nanny = nanny
+            self.lease = Lease(lease)
+            self.watching = asyncio.ensure_future(self.watch())
+
+        async def watch(self) -> None:
+            while True:
+                await asyncio.sleep(self.lease.pause)
+                for pid in self.lease.expired([self.nanny.pid] if self.nanny.pid else []):
+                    await self.nanny.scheduler.log_event(topic=session, msg=(FROZEN, [self.nanny.worker_address, pid]))
+                    os.kill(pid, signal.SIGKILL)
+
+        def teardown(self, nanny: Any) -> None:
+            self.watching.cancel()
+
+    return Guard()

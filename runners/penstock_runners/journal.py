@@ -1,9 +1,9 @@
 """What workers on this machine did that did not live to tell.
 
-Before a worker enters a call it writes the call's place in its batch into a file, and before it enters the next one
-it adds the outcome to another. What was written outlives a process that is killed. So the driver knows what a lost
-worker had done, which stands, and what it never began, which can be sent again without repeating anything: a worker
-that dies takes along the one call that it was at.
+A worker writes down which call of a submission it enters first, and every outcome before it goes on to the next call.
+What was written outlives a process that is killed. So the driver knows what a lost worker had done, which stands, and
+what it never began, which can be sent again without repeating anything: a worker that dies takes along the one call
+that it was at.
 """
 
 from __future__ import annotations
@@ -14,10 +14,26 @@ import struct
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ("Journal", "Spool", "note_entry")
+__all__ = ("Entry", "Journal", "Page")
 
-_NUMBER = struct.Struct("<q")
+_ENTRY = struct.Struct("<qq")
+_HEAD = struct.Struct("<qq")
+
+
+class Entry(NamedTuple):
+    """What is known of a submission.
+
+    Attributes:
+        worker: The process that had it, 0 if none has entered a call of it.
+        entered: How many of its calls may have been entered, its first ones.
+        outcomes: Those of the calls that had ended.
+    """
+
+    worker: int
+    entered: int
+    outcomes: list[bytes]
 
 
 class Journal:
@@ -31,22 +47,21 @@ class Journal:
         self.path = tempfile.mkdtemp(prefix="penstock-journal-")
         self._entries = os.open(_entries(self.path), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def entered(self, number: int) -> int:
-        """How many calls of a submission were entered, its first ones."""
-        found = os.pread(self._entries, _NUMBER.size, number * _NUMBER.size)
-        return int(_NUMBER.unpack(found)[0]) if len(found) == _NUMBER.size else 0
-
-    def outcomes(self, number: int) -> list[bytes]:
-        """What a lost worker had done of a submission."""
-        file = _spool(self.path, number)
-        content, found, start = file.read_bytes() if file.exists() else b"", list[bytes](), 0
-        while start + _NUMBER.size <= len(content):
-            start += _NUMBER.size
-            end = start + _NUMBER.unpack_from(content, start - _NUMBER.size)[0]
-            if end <= len(content):  # else the worker was killed while it wrote
-                found.append(content[start:end])
-            start = end
-        return found
+    def read(self, number: int) -> Entry:
+        """Look a submission up."""
+        found = os.pread(self._entries, _ENTRY.size, number * _ENTRY.size)
+        worker, entered = _ENTRY.unpack(found) if len(found) == _ENTRY.size else (0, 0)
+        file, outcomes = _spool(self.path, number), list[bytes]()
+        content, start = file.read_bytes() if file.exists() else b"", 0
+        while start + _HEAD.size <= len(content):
+            length, index = _HEAD.unpack_from(content, start)
+            start += _HEAD.size
+            if start + length > len(content):  # the worker was killed while it wrote
+                break
+            outcomes += [content[start : start + length]] if length else []
+            entered = index + 2  # and the next one, which it went on to
+            start += length
+        return Entry(worker, entered, outcomes)
 
     def forget(self, number: int) -> None:
         """Drop what was written of a submission that has ended."""
@@ -58,29 +73,40 @@ class Journal:
         shutil.rmtree(self.path)
 
 
-class Spool:
-    """The worker's side: the outcomes of one batch.
+class Page:
+    """The worker's side: one submission.
 
     Args:
         path: The journal's folder.
-        number: The batch's submission.
+        number: The submission.
     """
 
     def __init__(self, path: str, number: int) -> None:
-        self._descriptor = os.open(_spool(path, number), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._path = path
+        self._number = number
+        self._spool = -1
+        self._next = -1
 
-    def add(self, outcome: bytes) -> None:
-        """Write an outcome down."""
-        os.write(self._descriptor, _NUMBER.pack(len(outcome)) + outcome)
+    def enter(self, index: int) -> None:
+        """Write down that the call at ``index`` is entered, unless that follows from what is written."""
+        if self._next < 0:
+            os.pwrite(_descriptor(self._path), _ENTRY.pack(os.getpid(), index + 1), self._number * _ENTRY.size)
+            self._next = index
+        elif index != self._next:  # the call before it was left out, or left nothing that could be kept
+            self.add(index - 1, b"")
+
+    def add(self, index: int, outcome: bytes) -> None:
+        """Write down the outcome of the call at ``index``, and with it that the next one is entered."""
+        if self._spool < 0:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._spool = os.open(_spool(self._path, self._number), flags, 0o600)
+        os.write(self._spool, _HEAD.pack(len(outcome), index) + outcome)
+        self._next = index + 1
 
     def close(self) -> None:
-        """Close the file; the driver removes it when it has the outcomes."""
-        os.close(self._descriptor)
-
-
-def note_entry(path: str, number: int, index: int) -> None:
-    """The worker's side: the call at ``index`` of the submission is about to be entered."""
-    os.pwrite(_descriptor(path), _NUMBER.pack(index + 1), number * _NUMBER.size)
+        """Let go of the file; the driver removes it when it has the outcomes."""
+        if self._spool >= 0:
+            os.close(self._spool)
 
 
 @lru_cache(maxsize=64)

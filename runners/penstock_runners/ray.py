@@ -40,6 +40,12 @@ class RayTaskRunner(ClusterTaskRunner[Session]):
         address: The address of a cluster, for example ``"ray://10.0.0.1:10001"``; ``"local"`` for one of our own even
             where the environment variable ``RAY_ADDRESS`` names another.
         init_kwargs: Arguments for ``ray.init``, for example ``{"num_cpus": 4}``.
+        lease: Seconds that a worker may be stopped by a signal (SIGSTOP, a debugger) before it is killed and what it
+            was at is given up as crashed. For a Ray of our own; elsewhere a frozen worker is the cluster's business. A
+            worker that is merely busy or waits is never given up.
+
+    Raises:
+        ConfigurationError: If the address stands inside ``init_kwargs``, or the lease is not positive.
 
     A Ray of our own listens on the loopback interface only, keeps at most 512 MiB of objects unless
     ``object_store_memory`` says otherwise, and is gone when the runner is closed or this process ends.
@@ -48,14 +54,16 @@ class RayTaskRunner(ClusterTaskRunner[Session]):
     ``accelerator_type``, ``scheduling_strategy`` and ``runtime_env``; `remote_options` sets them for a block.
     """
 
-    def __init__(self, address: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
-        self._settings = RaySettings(address, dict(init_kwargs or {}))
+    def __init__(
+        self, address: str | None = None, init_kwargs: Mapping[str, Any] | None = None, lease: float = 30.0
+    ) -> None:
+        self._settings = RaySettings(address, dict(init_kwargs or {}), lease)
 
     @property
     def capacity(self) -> int:
         """How many CPUs Ray has."""
         if self._session is not None:
-            return self._session.cpus
+            return self._session.slots
         return int(self._settings.init_kwargs.get("num_cpus") or os.cpu_count() or 1)
 
     def open(self, clock: Clock) -> None:
@@ -70,7 +78,7 @@ class RayTaskRunner(ClusterTaskRunner[Session]):
 
     def duplicate(self) -> Self:
         """Make an unopened runner with the same settings."""
-        return type(self)(self._settings.address, self._settings.init_kwargs)
+        return type(self)(self._settings.address, self._settings.init_kwargs, self._settings.lease)
 
 
 @contextmanager

@@ -24,9 +24,10 @@ from typing import Any
 
 from penstock.errors import ConfigurationError, RunnerError
 from penstock_runners import extras
+from penstock_runners.leases import check_lease
 from penstock_runners.ray_watchdog import Watchdog, descendants
 
-__all__ = ("Connection", "RaySettings", "connect")
+__all__ = ("Connection", "RaySettings", "connect", "workers")
 
 _LOCAL = ("local", None)
 
@@ -57,8 +58,10 @@ class RaySettings:
 
     address: str | None = None
     init_kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    lease: float = 30.0
 
     def __post_init__(self) -> None:
+        check_lease(self.lease, "RayTaskRunner")
         if "address" in self.init_kwargs:
             raise ConfigurationError("RayTaskRunner takes the address as address=..., not inside init_kwargs")
 
@@ -74,12 +77,14 @@ class Connection:
 
     Attributes:
         ray: The module.
+        owned: Whether we started it.
         local: Whether all its workers run on this machine.
         cpus: How many calls it runs at the same time.
         stack: What to let go of.
     """
 
     ray: Any
+    owned: bool
     local: bool
     cpus: int
     stack: ExitStack
@@ -105,7 +110,22 @@ def connect(settings: RaySettings) -> Connection:
         else:
             ray = stack.enter_context(_joined(settings))
         cpus = int(ray.cluster_resources().get("CPU", 1))
-        return Connection(ray, _is_local(ray), max(1, cpus), stack.pop_all())
+        owned = settings.starts_ray and not there
+        return Connection(ray, owned, _is_local(ray), max(1, cpus), stack.pop_all())
+
+
+def workers() -> list[int]:
+    """The processes that execute Ray's tasks, of the Ray that this process has started."""
+    return [pid for pid, _ in descendants(os.getpid()) if _executes_tasks(pid)]
+
+
+def _executes_tasks(pid: int) -> bool:
+    """Whether a process of Ray's is a worker: each calls itself by what it is at, and agents call themselves agents."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return title.startswith(b"ray::") and b"Agent" not in title
 
 
 def _is_local(ray: Any) -> bool:

@@ -8,16 +8,14 @@ Either way a large value is a Ray object of its own, which the driver owns and d
 from __future__ import annotations
 
 import pickle
-import queue
 import threading  # noqa: TID251 (the calls of a batch run beside the generator that brings their outcomes home)
-import time  # noqa: TID251 (how long an outcome waits; a worker has the system's time and no other)
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.ports import LogLine
 from penstock_runners import extras, pickling
-from penstock_runners.journal import Spool, note_entry
+from penstock_runners.journal import Page
 from penstock_runners.pickling import Pickled
 from penstock_runners.references import INLINE_LIMIT, ClusterReference, provided, weight
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork
@@ -51,11 +49,9 @@ class Parcel:
     live: bool
     journal: str | None
 
-    def entering(self, index: int) -> bool:
-        """Note that a call is about to be entered."""
-        if self.journal is not None:
-            note_entry(self.journal, self.number, index)
-        return True
+    def page(self) -> Page | None:
+        """Where to write down what is done of it."""
+        return None if self.journal is None else Page(self.journal, self.number)
 
     def load_work(self) -> PackedWork:
         """The work; fetched only if this process does not have it."""
@@ -83,14 +79,9 @@ def run_one(content: Parcel | bytes, *values: Pickled) -> tuple[bytes, Pickled |
         The pickled index and outcome, and the value if it is large.
     """
     parcel = _open(content)
-    made: list[tuple[int, PackedOutcome]] = []
-    with provided(dict(zip(parcel.inputs, values))):
-        work = parcel.load_work()
-        run_batch(
-            parcel.batch, work, lambda index, outcome: made.append((index, outcome)), Site(entering=parcel.entering)
-        )
-    (index, outcome), kept = made[0], dict[str, Pickled]()
-    message = pickle.dumps((index, _leave(parcel, index, outcome, kept)), 5)
+    outbox = _Outbox(parcel)
+    outbox.run(dict(zip(parcel.inputs, values)))
+    ((message, kept),) = outbox.take()
     return message, next(iter(kept.values()), None)
 
 
@@ -104,68 +95,82 @@ def stream(content: Parcel | bytes, *values: Pickled) -> Iterator[Any]:
     Yields:
         A list of pickled messages and the keys of large values, then each of those values; and so on.
     """
-    parcel = _open(content)
-    outbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
-    inputs = dict(zip(parcel.inputs, values))
-    thread = threading.Thread(target=_run, args=(parcel, inputs, outbox), name="penstock-batch", daemon=True)
-    thread.start()
-    ended = False
-    while not ended:
-        messages, ended = _gather(outbox)
-        kept = {key: value for message in messages for key, value in message.kept.items()}
-        if messages:
-            yield [message.content for message in messages], list(kept)
-            for value in kept.values():  # noqa: UP028 (Ray sends into the generator, which a dict's iterator refuses)
-                yield value
+    outbox = _Outbox(_open(content))
+    inputs = dict(zip(outbox.parcel.inputs, values))
+    threading.Thread(target=outbox.run, args=(inputs,), name="penstock-batch", daemon=True).start()
+    while messages := outbox.take():
+        kept = {key: value for _, values in messages for key, value in values.items()}
+        yield [content for content, _ in messages], list(kept)
+        for value in kept.values():  # noqa: UP028 (Ray sends into the generator, which a dict's iterator refuses)
+            yield value
     # A function whose timeout has passed still runs and uses this slot.
     while not settled(60.0):
         pass
 
 
-@dataclass(slots=True)
-class _Message:
-    """An outcome or a log line, pickled, and what stays here of it."""
-
-    content: bytes
-    kept: Mapping[str, Pickled]
+_NOTHING: Mapping[str, Pickled] = {}
 
 
-def _gather(outbox: queue.SimpleQueue[_Message | None]) -> tuple[list[_Message], bool]:
-    """Wait for a message, and a moment longer for others; whether that was the last of them."""
-    messages: list[_Message] = []
-    until: float | None = None
-    while True:
+class _Outbox:
+    """Runs a batch on one thread and gives what comes of it to another, several messages at a time.
+
+    That other thread sleeps meanwhile: each time that it woke up, it would take the interpreter's lock away from the
+    batch (benchmarks/ray_runner.py).
+    """
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel = parcel
+        self._page = parcel.page()
+        self._lock = threading.Lock()
+        self._messages: list[tuple[bytes, Mapping[str, Pickled]]] = []
+        self._filled = threading.Event()
+        self._ended = threading.Event()
+
+    def run(self, inputs: dict[str, Pickled]) -> None:
+        """Run the batch; the values that its calls need of those that lie on the cluster are given."""
+        parcel = self.parcel
+        site = Site(entering=self._entering)
         try:
-            message = outbox.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            return messages, False
-        if message is None:
-            return messages, True
-        messages.append(message)
-        until = until or time.monotonic() + _COMPANY
+            with provided(inputs):
+                run_batch(parcel.batch, parcel.load_work(), self._emit, site, self._send if parcel.live else None)
+        finally:
+            if self._page is not None:
+                self._page.close()
+            with self._lock:
+                self._ended.set()
+                self._filled.set()
 
+    def take(self) -> list[tuple[bytes, Mapping[str, Pickled]]]:
+        """Wait for a message, and a moment longer for others; nothing if that was all."""
+        self._filled.wait()
+        self._ended.wait(_COMPANY)
+        with self._lock:
+            messages, self._messages = self._messages, []
+            if not self._ended.is_set():
+                self._filled.clear()
+        return messages
 
-def _run(parcel: Parcel, inputs: dict[str, Pickled], outbox: queue.SimpleQueue[_Message | None]) -> None:
-    spool = None if parcel.journal is None else Spool(parcel.journal, parcel.number)
+    def _entering(self, index: int) -> bool:
+        if self._page is not None:
+            self._page.enter(index)
+        return True
 
-    def emit(index: int, outcome: PackedOutcome) -> None:
+    def _emit(self, index: int, outcome: PackedOutcome) -> None:
+        """Take an outcome; what is large of it stays here."""
         kept: dict[str, Pickled] = {}
-        content = pickle.dumps((index, _leave(parcel, index, outcome, kept)), 5)
-        if spool is not None and not kept:
-            spool.add(content)
-        outbox.put(_Message(content, kept))
+        content = pickle.dumps((index, tuple(_leave(self.parcel, index, outcome, kept))), 5)
+        if self._page is not None and not kept and len(self.parcel.batch.items) > 1:
+            self._page.add(index, content)
+        self._put(content, kept)
 
-    def send(index: int, line: LogLine) -> None:
-        outbox.put(_Message(pickle.dumps((index, line), 5), {}))
+    def _send(self, index: int, line: LogLine) -> None:
+        self._put(pickle.dumps((index, line), 5), _NOTHING)
 
-    try:
-        with provided(inputs):
-            site = Site(entering=parcel.entering)
-            run_batch(parcel.batch, parcel.load_work(), emit, site, send if parcel.live else None)
-    finally:
-        outbox.put(None)
-        if spool is not None:
-            spool.close()
+    def _put(self, content: bytes, kept: Mapping[str, Pickled]) -> None:
+        with self._lock:
+            self._messages.append((content, kept))
+            if not self._filled.is_set():
+                self._filled.set()
 
 
 def _leave(parcel: Parcel, index: int, outcome: PackedOutcome, kept: dict[str, Pickled]) -> PackedOutcome:

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from cluster_runners import ClusterRunnerTests, gone_after_kill, listening, where
+from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill, listening, where
 
 from penstock.errors import Cancelled, ConfigurationError, CrashedRun, MissingContextError, RunnerError
 from penstock.ports import Call, LogLine, Outcome
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.leaks("the shared cluster outlives a test, and Dask rep
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[TaskRunner]:
-    with DaskTaskRunner(cluster_kwargs={"n_workers": 2, "resources": {"LICENCE": 1}}) as runner:
+    with DaskTaskRunner(cluster_kwargs={"n_workers": 2, "resources": {"LICENCE": 1}}, lease=LEASE) as runner:
         yield runner
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_runners import ClusterRunnerTests, gone_after_kill
+from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill
 
 from penstock.errors import Cancelled, ConfigurationError
 from penstock.ports import Outcome
@@ -31,7 +31,7 @@ SMALL = {"num_cpus": 2, "object_store_memory": 700 * 1024 * 1024, "resources": {
 def shared() -> Iterator[TaskRunner]:
     before = dict(os.environ)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with RayTaskRunner(init_kwargs=SMALL) as runner:
+    with RayTaskRunner(init_kwargs=SMALL, lease=LEASE) as runner:
         assert dict(os.environ) == before
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
         yield runner

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import worker_functions as functions
 
-from penstock.errors import CrashedRun, RunnerError
+from penstock.errors import ConfigurationError, CrashedRun, RunnerError
 from penstock.ports import Call, Outcome, Reference
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
@@ -51,6 +53,23 @@ def work_or_die(file: Path, number: int) -> int:
     if number % 10 == 9:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def work_or_freeze(file: Path, number: int) -> int:
+    """Leave a mark, and stop the worker if it is the one in the middle."""
+    probes.note(file, number)
+    if number == 2:
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # takes effect before this returns
+    return number
+
+
+def hold_and_say_where(file: Path, release: Path) -> int:
+    probes.hold(file, release, os.getpid())
+    return os.getpid()
+
+
+LEASE = 1.0
+"""Seconds; that of the runners under test."""
 
 
 class ClusterRunnerTests(RunnerTests):
@@ -109,6 +128,55 @@ class ClusterRunnerTests(RunnerTests):
         assert len(entries(file)) == len(set(entries(file))), "a call was entered twice"
         assert len(reports.all) == len(calls)
 
+    def test_a_frozen_worker_is_given_up_after_the_lease_and_its_batch_goes_on(
+        self, runner: TaskRunner, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "entries"
+        calls = make_calls(work_or_freeze, [(file, number) for number in range(5)])
+        reports = self.reports()
+        runner.submit(calls, reports)
+        outcomes = reports.of(calls)
+        crash = outcomes[2].crash
+        assert isinstance(crash, CrashedRun), outcomes[2]
+        assert (crash.reason, crash.entered) == ("frozen", True)
+        assert f"lease of {LEASE:g} s" in str(crash)
+        assert [outcomes[number].value for number in (0, 1, 3, 4)] == [0, 1, 3, 4]
+        assert self.one(runner, probes.add, 1).value == 1
+        assert sorted(entries(file)) == ["0", "1", "2", "3", "4"]  # it never woke up
+        assert [reports.count(call) for call in calls] == [1] * 5
+
+    def test_calls_that_a_frozen_worker_never_entered_go_to_another(self, runner: TaskRunner, tmp_path: Path) -> None:
+        now = tmp_path / "now"
+        calls = make_calls(hold_and_say_where, [(tmp_path / "entries", now)] * 2)
+        reports = self.reports()
+        for call in calls:
+            runner.submit([call], reports)
+        wait_until(lambda: len(entries(tmp_path / "entries")) == 2, "both workers to be busy")
+        now.touch()
+        workers = [psutil.Process(outcome.value) for outcome in reports.of(calls)]
+        for worker in workers:
+            worker.suspend()
+        outcomes = self.run(runner, make_calls(where, [()]))
+        outcomes += self.run(runner, make_calls(where, [()]))
+        assert all(outcome.value not in {worker.pid for worker in workers} for outcome in outcomes), outcomes
+
+    def test_a_worker_that_is_woken_within_the_lease_is_no_crash(self, runner: TaskRunner, tmp_path: Path) -> None:
+        file = tmp_path / "entries"
+        calls, reports = make_calls(functions.stop_self, [(file,)]), self.reports()
+        runner.submit(calls, reports)
+        wait_until(lambda: bool(entries(file)), "the call to be entered")
+        worker = psutil.Process(int(entries(file)[0]))
+        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stop")
+        worker.resume()
+        assert reports.of(calls)[0].value == "woken"
+
+    def test_a_worker_that_holds_the_interpreter_is_not_frozen(self, runner: TaskRunner) -> None:
+        assert self.one(runner, functions.hold_the_interpreter, 2 * LEASE).value == "done"
+
+    def test_a_lease_that_is_none_is_refused(self, runner: TaskRunner) -> None:
+        with pytest.raises(ConfigurationError, match=r"lease=0\.0"):
+            type(runner)(lease=0.0)  # type: ignore[call-arg]
+
     def test_importing_the_runner_imports_no_cluster_library(self) -> None:
         module = type(self.make_runner()).__module__
         code = f"import sys, {module}; sys.exit(bool({{'ray', 'dask', 'distributed'}} & sys.modules.keys()))"
@@ -139,4 +207,4 @@ def listening(process: psutil.Process) -> set[str]:
     return found
 
 
-__all__ = ("ClusterRunnerTests", "gone_after_kill", "listening", "wait_until", "where")
+__all__ = ("LEASE", "ClusterRunnerTests", "gone_after_kill", "listening", "wait_until", "where")
