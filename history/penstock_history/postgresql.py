@@ -13,6 +13,7 @@ from penstock_history.postgresql_writer import PostgreSQLWriter
 __all__ = ("PostgreSQL",)
 
 _LEASE = 30.0
+_PATIENCE = 10.0
 
 
 class PostgreSQL:
@@ -22,13 +23,14 @@ class PostgreSQL:
         url: ``postgresql://user:password@host:port/name``.
         lease: How many seconds a process has to come back whose connection was cut. When they are over, it is taken for
             dead. Three times what passes between two calls of `Writer.renew`, at least.
+        patience: How many seconds an answer of the server may take.
 
     Raises:
         ConfigurationError: If the URL cannot be read.
     """
 
-    def __init__(self, url: str, lease: float = _LEASE) -> None:
-        self._address = Address.parse(url)
+    def __init__(self, url: str, lease: float = _LEASE, patience: float = _PATIENCE) -> None:
+        self._address = Address.parse(url, patience)
         self._lease = lease
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Where a PostgreSQL database is: as users write it, and as it may be shown."""
+"""Where a PostgreSQL database is: as users write it, as it may be shown, and how long to wait for it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ class Address:
     Attributes:
         url: What may be shown of it: hosts, ports and the database's name, and nothing that lets anybody in.
         dsn: What users wrote, with credentials.
+        patience: How many seconds an answer may take.
     """
 
     url: str
     dsn: str = field(repr=False)
+    patience: float
 
     @staticmethod
-    def parse(text: str) -> Address:
+    def parse(text: str, patience: float) -> Address:
         """Read a URL; what is left out, asyncpg takes from libpq's variables and files (``PGPASSWORD``, ``~/.pgpass``).
+
+        Args:
+            text: The URL.
+            patience: How many seconds an answer may take.
 
         Raises:
             ConfigurationError: If it is not one; the message does not show it, since it may have a password in it.
@@ -40,7 +46,7 @@ class Address:
                 "and in it a user's name or password is percent-encoded: %40 for @, %3A for :, %2F for /, %23 for #, "
                 "%3F for ?, %25 for %."
             )
-        return Address(f"postgresql://{place}{parts.path}", text)
+        return Address(f"postgresql://{place}{parts.path}", text, patience)
 
 
 def _is_host(text: str) -> bool:

@@ -163,11 +163,13 @@ async def bring_up_to_date(connection: Connection) -> None:
         HistoryError: If the server or the database is not fit for a history, or the schema is of a later Penstock.
         asyncpg.PostgresError: If a step fails; the schema is as it was before the step.
     """
-    while (version := await version_of(connection)) < VERSION:
+    if await version_of(connection) == VERSION:
+        return
+    await connection.execute("SELECT pg_advisory_lock($1, 0)", APPLICATION)  # an error ends the session, and so this
+    for version in range(await version_of(connection), VERSION):
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", APPLICATION)
-            if await version_of(connection) == version:
-                await _take(connection, version)
+            await _take(connection, version)
+    await connection.execute("SELECT pg_advisory_unlock($1, 0)", APPLICATION)
 
 
 async def _take(connection: Connection, version: int) -> None:

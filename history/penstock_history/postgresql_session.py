@@ -7,7 +7,7 @@ Three things may happen to a connection, and each is met here:
 
 * It is cut, perhaps long before anybody uses it again. So what finds it cut is done once more, over a new one. All that
   is done here may be done twice.
-* The server answers no more. So nothing waits longer than `_PATIENCE`, on neither side.
+* The server answers no more. So nothing waits longer than an answer may take, on neither side.
 * The process forks. The child shares the socket: the server would take the parent for alive for as long as the child
   lives. So the child lets go of it, without a word to the server, and connects anew if it has something to say.
 """
@@ -33,11 +33,6 @@ __all__ = ("Session",)
 
 T = TypeVar("T")
 
-_PATIENCE = 30.0
-"""Seconds that an answer may take."""
-_TO_CONNECT = 10
-"""Seconds until a server has to be there."""
-
 _SETTINGS = {
     "application_name": "penstock",
     "client_encoding": "UTF8",
@@ -45,8 +40,6 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",  # whoever is stopped must not lose what says that he is alive
     "idle_session_timeout": "0",
     "jit": "off",  # compiling takes longer than any of these statements
-    "lock_timeout": f"{_PATIENCE / 2:.0f}s",
-    "statement_timeout": f"{_PATIENCE:.0f}s",
     # A machine that is gone without a word keeps its session, and so seems alive, for 25 seconds and not two hours.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -72,7 +65,8 @@ class Session:
         prepare: Callable[[Connection], Awaitable[None]] | None = None,
     ) -> None:
         self._address = address
-        self._settings = {**_SETTINGS, **settings}
+        milliseconds = f"{1000 * address.patience:.0f}"
+        self._settings = {**_SETTINGS, **settings, "statement_timeout": milliseconds, "lock_timeout": milliseconds}
         self._prepare = prepare
         self._error = error
         self._begin()
@@ -83,20 +77,21 @@ class Session:
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
 
-    def call(self, work: Callable[[Connection], Awaitable[T]], patience: float = _PATIENCE) -> T:
+    def call(self, work: Callable[[Connection], Awaitable[T]], patience: float | None = None) -> T:
         """Do something in the database, and wait for it.
 
         Args:
             work: What to do; it may happen twice.
-            patience: How many seconds it may take.
+            patience: How many seconds it may take, if not as many as any other answer.
 
         Raises:
             HistoryError: If it could not be done, of the session's kind.
         """
+        patience = patience or self._address.patience
         try:
             return self._drive(self._do(work, patience))
         except FAILED as error:
-            said = str(error) or f"no answer came for {patience:.0f} s"
+            said = str(error) or f"no answer came for {patience:g} s"
             raise self._error(f"The history {self._address.url} cannot be used: {said}. {advice(error)}") from error
 
     def close(self) -> None:
@@ -121,10 +116,10 @@ class Session:
             try:
                 return await self._attempt(self._connection, work, patience)
             except TimeoutError:
-                raise
+                raise  # it was waited for once
             except CUT:
                 pass  # and who knows when
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(self._address.patience):
             self._connection = await self._connect()
         return await self._attempt(self._connection, work, patience)
 
@@ -140,7 +135,7 @@ class Session:
     async def _connect(self) -> Connection:
         try:
             connection: Connection = await asyncpg.connect(
-                self._address.dsn, timeout=_TO_CONNECT, server_settings=self._settings, loop=self._loop
+                self._address.dsn, server_settings=self._settings, loop=self._loop
             )
         except (asyncpg.ClientConfigurationError, ValueError) as error:
             raise ConfigurationError(

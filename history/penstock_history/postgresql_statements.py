@@ -9,6 +9,7 @@ was deleted meanwhile leaves nothing behind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from penstock_history.documents import document
@@ -22,15 +23,24 @@ SETTINGS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan
 """Whoever writes finds rows by their keys. The plan for a table that was empty when it was made would read the whole
 table for each group for as long as it is kept: after a minute, ten times slower (benchmarks/history.py)."""
 
-RECORD = "SELECT pg_temp.record($1, $2, $3, $4, $5, $6, $7)"
-"""Write a group: the owner's number, and `documents_of` the group. False if the owner is down as dead; then nothing was
-written."""
+RECORD = "SELECT pg_temp.record($1, $2, $3, $4, $5, $6, $7, $8)"
+"""Write a group: the owner's number, whether to wait for the disk, and `documents_of` the group. False if the owner is
+down as dead; then nothing was written."""
 
 
 def documents_of(group: Group) -> Iterator[str | None]:
     """A group's lists, each as a JSON document, or None if it is empty."""
     lists = (group.runs, group.changes, group.states, group.flows, group.results, group.logs)
-    return (document(rows) if rows else None for rows in lists)
+    return (_without_nul(document(rows)) if rows else None for rows in lists)
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A NUL in a JSON document, and not a backslash that is followed by these letters."""
+
+
+def _without_nul(text: str) -> str:
+    """A document without the one character that PostgreSQL cannot keep; another stands in for it."""
+    return _NUL.sub(r"\1\\ufffd", text) if r"\u0000" in text else text
 
 
 _TYPES = {
@@ -97,11 +107,13 @@ _ADD_LOGS = f"""
 
 RECORD_FUNCTION = f"""
     CREATE FUNCTION pg_temp.record(
-        me integer, new_runs jsonb, changes jsonb, new_states jsonb, new_flows jsonb, new_results jsonb, lines jsonb
+        me integer, durable boolean,
+        new_runs jsonb, changes jsonb, new_states jsonb, new_flows jsonb, new_results jsonb, lines jsonb
     ) RETURNS boolean LANGUAGE plpgsql AS $function$
     BEGIN
         UPDATE penstock.owners SET renewed = now() WHERE id = me AND lost IS NULL;
         IF NOT FOUND THEN RETURN false; END IF;
+        IF NOT durable THEN SET LOCAL synchronous_commit = off; END IF;
         {_ADD_RUNS};
         {_ADD_CHANGES};
         {_ADD_STATES};

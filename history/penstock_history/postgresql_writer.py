@@ -73,7 +73,9 @@ class PostgreSQLWriter:
         """See `Writer.write`."""
         documents = tuple(documents_of(group))
         try:
-            written: bool = self._call(lambda connection: connection.fetchval(RECORD, self._owner.id, *documents))
+            written: bool = self._call(
+                lambda connection: connection.fetchval(RECORD, self._owner.id, self._full, *documents)
+            )
         except HistoryWriteError as error:
             cause = error.__cause__
             if getattr(cause, "constraint_name", None) == "flows_by_resumes":
@@ -134,12 +136,11 @@ class PostgreSQLWriter:
         """Make a new connection this process's."""
         if self._owner.id:
             await owners.claim(connection, self._owner.id)
-        # "full" leaves a server that waits for its standbys as it is, and lets none acknowledge before its own disk
-        if not self._full:
-            await connection.execute("SET synchronous_commit = off")
-        elif await connection.fetchval("SHOW synchronous_commit") == "off":
-            await connection.execute("SET synchronous_commit = on")
         await connection.execute(RECORD_FUNCTION)
+        # Who records, and by which numbers, is on the disk before anything is recorded; a group only if it has to be. A
+        # server that also waits for its standbys is left as it is.
+        if await connection.fetchval("SHOW synchronous_commit") == "off":
+            await connection.execute("SET synchronous_commit = on")
 
     def _number(self, prefix: bytes) -> int:
         return self._call(lambda connection: owners.number_of_prefix(connection, self._owner.id, prefix))

@@ -33,8 +33,8 @@ def open_database(where: str | os.PathLike[str]) -> Database:
     if scheme in ("postgresql", "postgres"):
         return _postgresql(text)
     raise ConfigurationError(
-        f"history={text!r}: a history is in a file (a path, or sqlite:///path) or in a PostgreSQL database "
-        "(postgresql://...)."
+        f"history='{scheme}://...': a history is in a file (a path, or sqlite:///path) or in a PostgreSQL database "
+        "(postgresql://...)."  # the rest is not shown: there may be a password in it
     )
 
 

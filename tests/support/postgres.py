@@ -39,6 +39,7 @@ _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "60",
     "unix_socket_directories": "",
+    "wal_writer_delay": "10s",  # what nobody asked to have on the disk is not there by chance
 }
 
 
