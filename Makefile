@@ -21,7 +21,8 @@ bench: .venv/installed  ## what each promise costs, beside its floor
 chaos: .venv/installed  ## long runs under kill -9, full disks and cut networks
 	$(BIN)/python -m pytest -m chaos
 
-docs: .venv/installed  ## every code block and example, executed
+docs: .venv/installed  ## the pages as a site, in site/; every code block and example, executed
+	$(BIN)/python -m sphinx -q -W --keep-going docs site
 	$(BIN)/python -m pytest tests/docs
 
 # The wheel takes the place of the editable install, until the next target that wants that one back.

@@ -106,7 +106,7 @@ class CachePolicy:
             request: The call.
 
         Returns:
-            A key, or None if this call is not to be cached: its policy asks for a flow run and there is none.
+            A key, or None if this call is not to be cached, because its policy asks for a flow run and there is none.
 
         Raises:
             UnhashableInput: If a value has no canonical form; the message names the argument.

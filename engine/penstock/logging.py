@@ -56,7 +56,7 @@ def get_run_logger() -> logging.LoggerAdapter[logging.Logger]:
     """The logger of the run that calls this.
 
     Raises:
-        MissingContextError: If there is no run around the caller; `task.fn(...)` in a test is no run.
+        MissingContextError: If there is no run around the caller; ``task.fn(...)`` in a test is no run.
     """
     run = current_run.get()
     if run is None:

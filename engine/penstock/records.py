@@ -1,8 +1,8 @@
 """What the engine knows of a run while it lives.
 
 A record has one writer, the coroutine of `penstock.run` that drives it; anybody may read it, and anybody may ask it
-to `cancel`. Attributes that most runs never need are class attributes until somebody sets them: making a record is a
-fifth of what a task costs (benchmarks/direct.py).
+to stop (`Run.cancel`). Attributes that most runs never need are class attributes until somebody sets them: making a
+record is a fifth of what a task costs (benchmarks/direct.py).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from penstock import flow, task
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
-    r"(?:<!-- (?P<key>no-run|name): (?P<text>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE
+    r"(?:<!-- (?P<key>no-run|name|file): (?P<text>.*?) -->\n)?```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE
 )
 
 
@@ -53,7 +54,8 @@ def blocks_of(file: Path) -> Iterator[Block]:
         line = text.count("\n", 0, found.start("code"))
         marks = {found["key"]: found["text"]}
         place = f"{file.relative_to(ROOT)}:{line + 1}"
-        yield Block(place, file, "\n" * line + found["code"], marks.get("no-run"), marks.get("name"))
+        name = marks.get("name") or marks.get("file")
+        yield Block(place, file, "\n" * line + found["code"], marks.get("no-run"), name)
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -64,6 +66,7 @@ def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     if block.no_run:
         pytest.skip(block.no_run)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(block.file)])  # a program finds no arguments of pytest's
     block.run()
 
 
