@@ -132,17 +132,13 @@ class Run:
         state = self.state
         while state is not None:
             states.append(state)
-            state = state._previous
+            state = state.previous
         return states[::-1]
 
     @property
     def sequence(self) -> int:
         """How many transitions the run has made."""
-        count, state = 0, self.state
-        while state is not None:
-            count += 1
-            state = state._previous
-        return count
+        return 0 if self.state is None else self.state.sequence
 
     @property
     def direct(self) -> bool:

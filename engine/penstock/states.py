@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from penstock.errors import CancelledRun, CrashedRun, FailedRun, IllegalTransition, UnfinishedRun, UpstreamFailed
 from penstock.ports import Reference
@@ -90,6 +90,9 @@ for _type in StateType:
     _type.followers = TRANSITIONS[_type]
 
 
+_Past: TypeAlias = "tuple[str, str | None, str | None, Any, float | None, _Past | None, int]"
+
+
 class State:
     """What a run is doing, or how it ended. Immutable.
 
@@ -104,7 +107,7 @@ class State:
 
     # Private slots behind read-only properties: three states are made for every task, and a frozen dataclass
     # costs four times as much to make (benchmarks/direct.py).
-    __slots__ = ("_data", "_message", "_name", "_previous", "_timestamp", "_type")
+    __slots__ = ("_data", "_message", "_name", "_past", "_timestamp", "_type")
 
     def __init__(
         self,
@@ -115,7 +118,9 @@ class State:
         timestamp: float | None = None,
         previous: State | None = None,
     ) -> None:
-        self._previous = previous
+        # What came before is kept as tuples of plain values, which the garbage collector soon leaves alone; of a
+        # hundred thousand runs it would look through two more states each, again and again (benchmarks/scaling.py).
+        self._past: _Past | None = None if previous is None else previous._as_past()
         self._type = type
         self._name = name
         self._message = message
@@ -176,7 +181,21 @@ class State:
     @property
     def previous(self) -> State | None:
         """The state that the run had before this one."""
-        return self._previous
+        if self._past is None:
+            return None
+        type_, name, message, data, timestamp, past, _ = self._past
+        state = State(StateType(type_), name, message, data, timestamp)
+        state._past = past
+        return state
+
+    @property
+    def sequence(self) -> int:
+        """How many states the run has had, this one included."""
+        return 1 if self._past is None else self._past[-1] + 1
+
+    def _as_past(self) -> _Past:
+        value: str = self._type._value_
+        return (value, self._name, self._message, self._data, self._timestamp, self._past, self.sequence)
 
     @property
     def error(self) -> BaseException:
