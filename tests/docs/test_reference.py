@@ -10,6 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 
+import pytest
+from peer_names import NAMES
+
 from penstock import Flow, State, Task
 from penstock.states import TRANSITIONS, StateType
 
@@ -100,3 +103,10 @@ def test_every_option_that_the_migration_page_promises_exists() -> None:
         (line,) = re.findall(rf"^\| `@{kind.kind}`: (.*?) \| the same \|$", page, re.MULTILINE)
         promised = set(re.findall(r"`(\w+)`", line)) - {"version", "result_storage_key"}
         assert promised - set(inspect.signature(kind.with_options).parameters) == set()
+
+
+@pytest.mark.parametrize("place", NAMES)
+def test_the_migration_page_accounts_for_every_name_of_the_peer(place: str) -> None:
+    page = (DOCS / "explanation" / "coming-from-prefect.md").read_text(encoding="utf-8")
+    accounted = {name for code in re.findall(r"`([^`]+)`", page) for name in (code, code.partition("(")[0])}
+    assert sorted(set(NAMES[place].split()) - accounted) == []
