@@ -53,14 +53,21 @@ class SQLite:
         connection = connect(self._path, read_only=True)
         try:
             version = check_version(connection, str(self._path))
-        except BaseException:
+        except BaseException as error:
             connection.close()
-            raise
+            if not _is_half_made(error):
+                raise
+            version = 0
         if version == VERSION:
             return connection
         connection.close()
         self.migrate()
         return connect(self._path, read_only=True)
+
+
+def _is_half_made(error: BaseException) -> bool:
+    """Whether a process died while it made the file, so that somebody who may write has to roll that back."""
+    return getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY")
 
 
 def _nothing() -> sqlite3.Connection:

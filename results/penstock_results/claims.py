@@ -113,9 +113,11 @@ class DirectoryClaims:
             return None
 
     def create(self, key: str, name: str, record: bytes) -> None:
-        """See `Claims`."""
-        with open(self._open_new(self._path(key, name)), "wb") as stream:
+        """See `Claims`. The record is whole from the start: a claimer killed in between would hold up all others."""
+        temporary = self._directory / f".{name}.tmp"
+        with open(self._open_new(temporary), "wb") as stream:
             stream.write(record)
+        self._move(temporary, self._path(key, name))
 
     def replace(self, key: str, name: str, record: bytes) -> bool:
         """See `Claims`. The file must not come into being here: whoever removed it has ended the claim."""
@@ -140,11 +142,19 @@ class DirectoryClaims:
         return self._directory / folder_name(key) / name
 
     def _open_new(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileNotFoundError:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+
+    def _move(self, temporary: Path, path: Path) -> None:
         while True:
             try:
-                return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            except FileNotFoundError:  # not made yet, or removed with the last claim in it
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                os.rename(temporary, path)
+                return
+            except FileNotFoundError:  # the key's folder is not made yet, or was removed with the last claim in it
+                temporary.stat()
                 try:
                     os.mkdir(path.parent, mode=0o700)
                 except FileExistsError:

@@ -77,6 +77,27 @@ def test_one_claim_at_a_time(claims: Claims) -> None:
     taken.check()
 
 
+def test_a_record_in_a_directory_is_whole_from_the_start(tmp_path: Path) -> None:
+    """One that a killed claimer left half made would hold up everybody for a lease: nobody knows whose it is."""
+    claims, record = DirectoryClaims(tmp_path / "claims"), foreign_record(30)
+    ended = threading.Event()
+
+    def claim_again_and_again() -> None:
+        for number in range(500):
+            claims.create("k", f"{number}-x", record)
+            claims.remove("k", f"{number}-x")
+        ended.set()
+
+    threading.Thread(target=claim_again_and_again).start()
+    seen = 0
+    while not ended.is_set():
+        for name in claims.names("k"):
+            content = claims.read("k", name)
+            assert content in (None, record)
+            seen += content is not None
+    assert seen
+
+
 def test_released_claims_leave_nothing(claims: Claims, tmp_path: Path) -> None:
     with SingleFlight(claims).begin("k"):  # type: ignore[union-attr]
         assert len(claims.names("k")) == 1
