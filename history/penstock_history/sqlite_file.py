@@ -47,6 +47,7 @@ class SQLiteFile:
         try:
             with self.changing() as connection:
                 _bring_up_to_date(connection, path)
+                self._set_durability(connection)
         except BaseException:
             self.close()
             raise
@@ -124,9 +125,12 @@ class SQLiteFile:
 
     def _connect(self) -> sqlite3.Connection:
         connection = connect(self.path)
-        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+        self._set_durability(connection)
         connection.execute(f"PRAGMA journal_size_limit = {_LOG}")
         return connection
+
+    def _set_durability(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
 
 
 def _size(path: Path) -> int:
@@ -146,6 +150,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    # Whatever the history's durability is, its tables are there to stay. EXTRA also waits until the rollback journal is
+    # gone for good, under which a file becomes one with a write-ahead log: after a power cut it would undo the tables.
+    connection.execute("PRAGMA synchronous = EXTRA")
     version = check_version(connection, str(path))
     if version == 0:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only an empty file takes it

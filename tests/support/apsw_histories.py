@@ -1,0 +1,62 @@
+"""The history in SQLite over apsw, whose file systems may be written in Python: the real statements, on any disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from penstock_history import sqlite_file
+
+
+class ApswCursor:
+    """A cursor as `sqlite3` has it."""
+
+    def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor) -> None:
+        self._cursor = cursor
+        self.rowcount = connection.changes()
+        self.fetchone = cursor.fetchone
+        self.fetchall = cursor.fetchall
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._cursor)
+
+
+class ApswConnection:
+    """A connection as `sqlite3` has it.
+
+    Args:
+        path: The file.
+        vfs: The name of the file system; alone on the file, because those in Python have no shared memory.
+    """
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        with _as_sqlite3():
+            self._connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE, vfs)
+            self.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def execute(self, statement: str, values: Any = ()) -> ApswCursor:
+        with _as_sqlite3():
+            return ApswCursor(self._connection, self._connection.execute(statement, values))
+
+    def close(self) -> None:
+        self._connection.close(True)
+
+
+@contextmanager
+def _as_sqlite3() -> Generator[None, None, None]:
+    try:
+        yield
+    except apsw.Error as error:
+        raise sqlite3.OperationalError(str(error)) from error
+
+
+def use_apsw(monkeypatch: pytest.MonkeyPatch, vfs: str) -> None:
+    """Have histories opened through apsw for the rest of the test."""
+    monkeypatch.setattr(sqlite_file, "connect", lambda path: ApswConnection(path, vfs))
