@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("PENSTOCK_HOME", str(home))
+    monkeypatch.setenv("PENSTOCK_HISTORY", "none")
     return home
 
 

@@ -187,7 +187,8 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
         except Lost as lost:
             _survive(run, lost)
             continue
-        if not isinstance(value, State) and run.engine.recorder is None:
+        recorder = run.engine.recorder
+        if not isinstance(value, State) and (recorder is None or not recorder.comes_first(run)):
             run.become(_COMPLETED, None, None, value)  # as below, and half a microsecond sooner
             return
         outcome = value if isinstance(value, State) else State(_COMPLETED, data=value)
@@ -376,6 +377,7 @@ def _untie(run: Run, state: State) -> None:
     run.future = _ENDED
     if state._type is _COMPLETED and isinstance(run, TaskRun) and run.parent is not None:
         run.scope = run.parent.scope
+        run.life = None
 
 
 _ENDED: Future[Any] = Future(cast(Any, None))

@@ -88,11 +88,12 @@ class Batch:
         """
         group = Group()
         self._told.clear()
+        keys = _Keys(key_of)
         for life in self.lives:
             if life.written:
                 group.changes.append(life.change(key_of))
             else:
-                group.runs.append(life.row(key_of))
+                group.runs.append(life.row(key_of, keys))
             if life.more is not None:
                 self._add_more(group, key_of(life.birth[0]), life.more)
         group.states = [(key_of(run), *rest) for run, *rest in self.states]
@@ -124,6 +125,19 @@ class Batch:
                 more.flow = None
             if more.result is result:
                 more.result = None
+
+
+class _Keys(dict[int | None, int | None]):
+    """The keys of parents and roots, which many runs share."""
+
+    def __init__(self, key_of: Callable[[int], int]) -> None:
+        super().__init__({None: None})
+        self._key_of = key_of
+
+    def __missing__(self, run_id: int | None) -> int | None:
+        assert run_id is not None
+        self[run_id] = key = self._key_of(run_id)
+        return key
 
 
 class Backlog:

@@ -7,16 +7,18 @@ than anything can be written costs no more than one that does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from penstock.errors import HistoryError
 from penstock.states import StateType
 from penstock_history.records import TYPES, Row
 
-__all__ = ("COMPLETED", "NUMBERS", "PENDING", "RUNNING", "UNRECORDED", "Life", "short")
+__all__ = ("BORN", "COMPLETED", "NUMBERS", "RUNNING", "SCHEDULED", "UNRECORDED", "Life", "More", "Progress", "short")
 
 NUMBERS = {StateType(name): number for number, name in enumerate(TYPES)}
-PENDING, RUNNING, COMPLETED = (NUMBERS[state] for state in (StateType.PENDING, StateType.RUNNING, StateType.COMPLETED))
+SCHEDULED, PENDING, RUNNING, COMPLETED = (
+    NUMBERS[state] for state in (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED)
+)
 
 _LONGEST = 10_000
 """Characters of a message that are kept: more than anybody reads, and no exception with a file in it fills the disk."""
@@ -30,6 +32,9 @@ definition, its position among its siblings of the same definition, its tags, an
 
 BEFORE: Progress = (0, PENDING, None, None, None, None, 0, None, None)
 """Before a run's first transition."""
+
+BORN: Progress = (1, PENDING, None, None, None, None, 0, None, None)
+"""After it, as it nearly always is."""
 
 
 class Life:
@@ -95,16 +100,16 @@ class Life:
             return None  # PENDING comes first and RUNNING second
         return sequence, kind, name, message, time, attempt, worker, seconds
 
-    def row(self, key_of: Callable[[int], int]) -> Row:
+    def row(self, key_of: Callable[[int], int], keys: Mapping[int | None, int | None]) -> Row:
         """The run's row, as it is new to the database; see `records.RUNS`.
 
         Args:
             key_of: Gives the key of a run.
+            keys: The keys of runs that many runs have in common.
         """
         id, parent, root, kind, definition, *rest = self.birth  # noqa: A001 (the column's name)
         name = self.name or f"{definition}-{id % 4096:03x}"
-        above = None if parent is None else key_of(parent)
-        return (key_of(id), above, key_of(root), kind, name, definition, *rest, *self.now)
+        return (key_of(id), keys[parent], keys[root], kind, name, definition, *rest, *self.now)
 
     def change(self, key_of: Callable[[int], int]) -> Row:
         """What has become of a run that is in the database; see `records.CHANGES`.
@@ -126,15 +131,17 @@ class More:
     """What few runs have.
 
     Attributes:
+        named: Whether the run has its name; one that is made of parameters has to wait for them.
         renamed: Whether the name may be news to the database.
         flow: What `records.FLOWS` says after ``run``, until it is written.
         result: What `records.RESULTS` says after ``run``, until it is written.
         refusal: Why there can be no such run, if the database said so.
     """
 
-    __slots__ = ("flow", "refusal", "renamed", "result")
+    __slots__ = ("flow", "named", "refusal", "renamed", "result")
 
     def __init__(self) -> None:
+        self.named = True
         self.renamed = False
         self.flow: Row | None = None
         self.result: Row | None = None

@@ -14,10 +14,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading  # noqa: TID251 (engines come and go on many threads)
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from time import monotonic  # noqa: TID251 (how long somebody has waited for the disk)
 from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 from weakref import WeakSet
 
 from penstock.errors import HistoryError, OwnerLost, UnhashableInput
@@ -30,10 +31,12 @@ from penstock.states import State, StateType
 from penstock_history.backlog import MOST_WAITING, Promise
 from penstock_history.database import Database, Durability
 from penstock_history.entrypoints import entrypoint_of
-from penstock_history.lives import NUMBERS, UNRECORDED, Life, Progress, short
+from penstock_history.lines import Lines, listen, stop_listening
+from penstock_history.lives import BORN, COMPLETED, NUMBERS, RUNNING, SCHEDULED, UNRECORDED, Life, Progress, short
 from penstock_history.parameters import pack
 from penstock_history.records import TYPES, Row
 from penstock_history.scribe import Scribe
+from penstock_results.references import ResultReference
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ("Recorder",)
 
 _TASK, _FLOW = 1, 0
+_PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
 
 _GRACE = 10.0
 """Seconds that the writer gets at the end of the process."""
@@ -71,35 +75,41 @@ class Recorder:
         self._lock = threading.Lock()
         self._engines: WeakSet[EngineView] = WeakSet()
         self._line_number = count(1).__next__
+        self._lines = Lines(self.take_line)
         self._begin_anew()
         _all.add(self)
 
     def _begin_anew(self) -> None:
         """Have nothing to do with what has been recorded so far: its owner is gone, and with him what he knew."""
         self._first = next_id()
-        self._scribe = Scribe(self._database, self.durability, self._forsake, self._make_room)
+        self._scribe = Scribe(self._database, self.durability, self._forsake, self._make_room, self._cancel)
         self._backlog = self._scribe.backlog
 
     def take(self, run: Run, state: State) -> None:
         """Take note of a transition; called by the run's own thread, right after it was made."""
-        life = run.life
+        life: Life | None = run.life
+        # The first two steps of nearly every run are taken here, for half of what `_take` costs.
         if life is None:
             life = run.life = self._begin(run, state)
-        if run.kept is not None or run.definition.run_name is not None:
-            _add_rare(run, life, state)
-        extra = life.go_on(
-            NUMBERS[state._type],
-            state._name,
-            state._message,
-            state._timestamp,
-            run.attempt,
-            run.worker or None,
-            run.seconds,
-        )
-        if extra is not None and life is not UNRECORDED:
-            self._backlog.add_state((life.birth[0], *extra[:6], run.due if state.is_scheduled() else None, *extra[6:]))
+            if life.now is not BORN:
+                self._take(run, life, state)
+        elif life.now is BORN and life.more is None and state._type is _RUNNING and state._name is None:
+            life.now = (2, RUNNING, None, None, state._timestamp, None, run.attempt, None, None)
+        elif life.now[1] < COMPLETED:
+            self._take(run, life, state)
+        else:
+            return  # it was recorded before it was taken
         if not life.queued:
             self._queue(life)
+
+    def _take(self, run: Run, life: Life, state: State) -> None:
+        if life.more is not None or run.kept is not None:
+            _add_rare(run, life, state)
+        number, time, worker = NUMBERS[state._type], state._timestamp, run.worker or None
+        extra = life.go_on(number, state._name, state._message, time, run.attempt, worker, run.seconds)
+        if extra is not None and life is not UNRECORDED:
+            due = run.due if number == SCHEDULED else None
+            self._backlog.add_state((life.birth[0], *extra[:6], due, *extra[6:]))
 
     def complete(self, run: Run, state: State) -> Signal:
         """Take note of a run's COMPLETED before the run takes it.
@@ -108,9 +118,11 @@ class Recorder:
             What happens once that is written, or cannot be: its value is None, or the error that the run must fail
             with because its end was to be durable.
         """
-        life: Life | None = run.life
-        before = life.now if life is not None and self.durability == "full" else None
-        self.take(run, state)
+        life: Life = run.life
+        before = life.now if self.durability == "full" else None
+        self._take(run, life, state)
+        if not life.queued:
+            self._queue(life)
         return self._promise(life, before)
 
     def recorded(self, run: Run) -> Signal:
@@ -154,13 +166,16 @@ class Recorder:
             )
             if extra is not None:
                 self._backlog.add_state((life.birth[0], *extra[:6], None, *extra[6:]))
+            if record["kept"] is not None:
+                life.rare.result = _result(Kept(ResultReference(**record["kept"]), None, None, ()))
         if run.life is not UNRECORDED:
             for life in lives.values():
                 self._queue(life)
 
     def take_line(self, run_id: str, time: float, level: int, logger: str, message: str) -> None:
-        """Take a log line of a run."""
-        self._backlog.add_line((self._line_number(), _id(run_id), time, level, logger, short(message)))
+        """Take a log line of a run; only what runs here is recorded, and not what visits this process as a worker."""
+        if self._scribe.is_running:
+            self._backlog.add_line((self._line_number(), _id(run_id), time, level, logger, short(message)))
 
     @property
     def is_used(self) -> bool:
@@ -170,6 +185,7 @@ class Recorder:
     def add(self, engine: EngineView) -> None:
         """Count an engine among those that record here."""
         self._engines.add(engine)
+        listen(self._lines)
 
     def open(self) -> None:
         """Open the database now, and not when there is something to write; blocks.
@@ -198,6 +214,8 @@ class Recorder:
             self._begin_anew()
         scribe.close(timeout)
         self._make_room()
+        if not self._engines:
+            stop_listening(self._lines)
 
     def forget(self) -> None:
         """In a forked child nothing of its parent is recorded, and the writer's thread does not exist."""
@@ -231,9 +249,11 @@ class Recorder:
 
     def _begin(self, run: Run, state: State) -> Life:
         parent, key, definition = run.parent, run.key, run.definition
-        around: Life | None = None if parent is None else parent.life
-        root = key if around is None else around.birth[2]
-        if around is UNRECORDED or root < self._first or not self._has_room():
+        around: Life = UNRECORDED if parent is None else parent.life or UNRECORDED
+        root = key if parent is None else around.birth[2]
+        if root < self._first:
+            return UNRECORDED
+        if len(self._backlog.lives) >= MOST_WAITING and not self._find_room():
             return UNRECORDED
         birth = (
             key,
@@ -246,17 +266,20 @@ class Recorder:
             state._timestamp,
         )
         if definition.run_name is not None:
-            return Life(birth, definition.name)
-        return Life(birth, run.name if isinstance(run, FlowRun) else run._name)
+            life = Life(birth, definition.name)
+            life.rare.named = False
+        else:
+            life = Life(birth, run.name if isinstance(run, FlowRun) else run._name)
+        if state._type is _PENDING and state._name is None and state._message is None:
+            life.now = BORN
+        return life
 
-    def _has_room(self) -> bool:
-        waiting = len(self._backlog.lives)
-        if waiting < MOST_WAITING:
-            return True
+    def _find_room(self) -> bool:
+        """Whether one more run can wait to be written; those that come after it are to wait before they begin."""
         if not self._scribe.is_failing:
             with self._lock:
                 self.room = self.room or Signal()
-        if waiting < 2 * MOST_WAITING:
+        if len(self._backlog.lives) < 2 * MOST_WAITING:
             return True
         if not self._backlog.lost_runs:
             engine_logger.warning("The history cannot keep up: runs that begin from now on are not recorded.")
@@ -282,27 +305,36 @@ class Recorder:
         )
         return Life(birth, record["name"])
 
+    def _cancel(self, wanted: Collection[UUID]) -> None:
+        """Cancel what another process asked for; runs that have ended meanwhile are not there any more."""
+        roots = [run for engine in tuple(self._engines) for run in tuple(engine.live)]
+        runs = [run for root in roots for run in (root, *root.inside()) if run.id in wanted]
+        _cancel_apart(runs, "cancelled by request of another process")
+
     def _forsake(self, error: OwnerLost) -> None:
         """This process was taken for dead, and its runs for crashed: they stop, and what begins now begins anew."""
         with self._lock:
             self._begin_anew()
         engine_logger.error("%s The runs of this process are cancelled.", error)
         runs = [run for engine in tuple(self._engines) for run in tuple(engine.live)]
-        # On a thread of its own, since what a cancelled run does next may be the user's code.
-        reason = "cancelled because another process took this one for dead (owner_lost)"
-        threading.Thread(target=cancel_all, args=(runs, reason), name="penstock-fence", daemon=True).start()
+        _cancel_apart(runs, "cancelled because another process took this one for dead (owner_lost)")
         self._make_room()
+
+
+def _cancel_apart(runs: Collection[Run], reason: str) -> None:
+    """Cancel runs on a thread of its own, since what a cancelled run does next may be the user's code."""
+    threading.Thread(target=cancel_all, args=(runs, reason), name="penstock-fence", daemon=True).start()
 
 
 def _add_rare(run: Run, life: Life, state: State) -> None:
     """Add a name that is made of parameters, once the run has them, and where its value is stored, once it is."""
-    if life is UNRECORDED or state.is_pending():
+    if life is UNRECORDED or state._type is _PENDING:
         return
+    more = life.rare
+    if not more.named:
+        life.name, more.named, more.renamed = _name_of(run), True, True
     if run.kept is not None:
-        life.rare.result = _result(run.kept)
-    if run.definition.run_name is not None and (more := life.rare) and not more.renamed:
-        life.name = _name_of(run)
-        more.renamed = True
+        more.result = _result(run.kept)
 
 
 def _name_of(run: Run) -> str:

@@ -7,8 +7,9 @@ that cannot be written is tried again and again, less and less often; what waits
 from __future__ import annotations
 
 import threading  # noqa: TID251 (this is the writer's thread)
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic  # noqa: TID251 (a lease is renewed in real time, whatever clock the runs have)
+from uuid import UUID
 
 from penstock.clock import serve_timers_here
 from penstock.errors import HistoryError, HistoryWriteError, OwnerLost, ResumeConflict
@@ -21,15 +22,18 @@ from penstock_history.lives import Life
 
 __all__ = ("Scribe",)
 
-_PACE = 0.02
+_PACE = 0.1
 """Seconds that rows gather while nobody waits for them. Each group costs a busy program several turns of the
 interpreter's lock, whatever is in it, and fifty times a second that is a percent (benchmarks/history.py)."""
 
-_MOST = 4_000
+_MOST = 20_000
 """Runs that are written together: 5 ms in which the interpreter belongs to the writer."""
 
 _RENEW = 10.0
 """Seconds between two signs of life, a third of what a database waits for one."""
+
+_LISTEN = 1.0
+"""Seconds between two looks at what other processes want; one takes 10 µs."""
 
 _PATIENCE = 3.0
 """Seconds after which whoever has to know that his run was recorded is told that it cannot be."""
@@ -46,6 +50,7 @@ class Scribe:
         durability: When a commit counts.
         forsake: Called when this process was taken for dead, so that nothing that it has begun may go on.
         make_room: Called when less waits than before, or when nothing can be written.
+        cancel: Called with the runs that other processes want cancelled.
 
     Attributes:
         backlog: What waits to be written.
@@ -58,11 +63,13 @@ class Scribe:
         durability: Durability,
         forsake: Callable[[OwnerLost], None],
         make_room: Callable[[], None],
+        cancel: Callable[[Sequence[UUID]], None],
     ) -> None:
         self._database = database
         self._durability: Durability = durability
         self._forsake = forsake
         self._make_room = make_room
+        self._cancel = cancel
         self.backlog = Backlog(self._start)
         self.is_failing = False
         self._lock = threading.Lock()
@@ -73,6 +80,7 @@ class Scribe:
         self._writer: Writer | None = None
         self._pause = _BACK_OFF
         self._renewed = 0.0
+        self._listened = 0.0
 
     @property
     def is_running(self) -> bool:
@@ -128,7 +136,7 @@ class Scribe:
         if self.is_failing:
             self._closing.wait(self._pause)
             return
-        self.backlog.sleep(_RENEW)
+        self.backlog.sleep(_LISTEN)
         self.backlog.gather(_PACE)
 
     def _write_what_waits(self) -> None:
@@ -161,6 +169,10 @@ class Scribe:
                 raise
             batch.written()
             self._make_room()
+        if monotonic() - self._listened > _LISTEN:
+            self._listened = monotonic()
+            if wanted := writer.to_cancel():
+                self._cancel(wanted)
 
     def _write(self, writer: Writer, batch: Batch) -> None:
         try:

@@ -24,7 +24,7 @@ Name = TypeVar("Name")
 Definition = tuple[int, str]
 """The kind and the name of a flow or task."""
 
-_MOST = 1024
+_MOST = 1900
 """Rows that one statement takes: SQLite allows 32,766 parameters."""
 
 _COLUMNS = [name for name in RUNS if name != "kind"]
@@ -48,7 +48,7 @@ def add_runs(
 
 
 def _add(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    size = 1 << (len(rows) - 1).bit_length()
+    size = min(_MOST, 1 << (len(rows) - 1).bit_length())
     filled = chain(rows, [rows[-1]] * (size - len(rows)))  # to say a row again changes nothing
     parameters = list(chain.from_iterable(filled))
     try:

@@ -17,6 +17,7 @@ from penstock.flows import Flow
 from penstock.ports import Event, Trace, Tracer, Work
 from penstock.records import FlowRun, TaskRun
 from penstock.tasks import Task
+from penstock_runners import parameters
 from penstock_runners.sequential import SequentialTaskRunner
 
 __all__ = ("enter",)
@@ -36,13 +37,19 @@ class _VisitEngine(Engine):
         self.trace(event)
         self.records.append(_record(event))
 
-    def flow_run_around(self, facts: Mapping[str, Any] | None) -> FlowRun | None:
-        """The driver's flow run around a call; calls of one batch come with the same facts, and get the same record."""
+    def flow_run_around(self, facts: Mapping[str, Any] | None, packed: bytes | None) -> FlowRun | None:
+        """The driver's flow run around a call; calls of one batch come with the same facts, and get the same record.
+
+        Args:
+            facts: What the flow run said of itself.
+            packed: Its parameters, if it has any.
+        """
         known, flow_run = self._around
         if facts is not known:
             flow_run = None
             if facts is not None:
                 flow_run = FlowRun(_flow(facts["flow"], facts["log_prints"]), (), {}, None, self)
+                flow_run.parameters = {} if packed is None else parameters.unpack(facts["key"], packed)
                 _be(flow_run, facts)
             self._around = facts, flow_run
         return flow_run
@@ -53,11 +60,13 @@ def _record(event: Event) -> Mapping[str, Any]:
     parent = run.parent
     facts = run.describe()
     facts.pop("keeping", None)
+    facts.pop("flow_parameters", None)
     return {
         **facts,
         "kind": run.kind,
         "parent": str(parent.id) if parent is not None else None,
         "position": run.position,
+        "kept": run.kept.reference.describe() if run.kept is not None else None,
         "sequence": event.sequence,
         "state": state.type.value,
         "state_name": state.name,
@@ -94,7 +103,7 @@ def enter(
     run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
     _be(run, facts)
     run.attempt = attempt
-    run.flow_run = engine.flow_run_around(facts["flow_run"])
+    run.flow_run = engine.flow_run_around(facts["flow_run"], facts.get("flow_parameters"))
     current_run.set(run)
 
     def leave() -> Sequence[Mapping[str, Any]]:
