@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from uuid import UUID
@@ -13,13 +13,15 @@ from uuid import UUID
 import psutil
 import pytest
 from postgres import Server
-from postgres_callers import OnHost, begin_runs, fork_and_go_on, reap, record_transitions
+from postgres_callers import OnHost, begin_runs, fork_and_go_on, owner_of, reap, record_transitions
 from postgres_proxy import Network, network
 
 from penstock.errors import HistoryError, HistoryWriteError
-from penstock_history.database import Database, Reader, Writer
+from penstock_history import postgresql_owners as owners
+from penstock_history.database import Durability, Reader
 from penstock_history.postgresql import PostgreSQL
 from penstock_history.postgresql_schema import VERSION
+from penstock_history.postgresql_writer import PostgreSQLWriter
 from penstock_history.probes import Companion, Story, prefix
 from penstock_history.records import RunQuery, RunRecord
 
@@ -46,11 +48,11 @@ def reader(postgresql_url: str) -> Iterator[Reader]:
     reader.close()
 
 
-def opened(database: Database) -> Writer:
+def opened(database: PostgreSQL) -> PostgreSQLWriter:
     return database.open_writer(prefix(), "fast")
 
 
-def story_of(writer: Writer) -> tuple[Story, RunRecord]:
+def story_of(writer: PostgreSQLWriter) -> tuple[Story, RunRecord]:
     """A group with something for every table, not written yet."""
     story = Story(writer)
     run = story.flow(story.begin(), entrypoint="a:b")
@@ -148,6 +150,25 @@ def test_many_that_look_for_the_dead_find_each_once(postgresql_url: str) -> None
         assert sorted(found) == sorted(runs)
 
 
+def test_an_owner_that_somebody_deals_with_is_left_for_later(
+    postgresql_server: Server, postgresql_url: str, name: str
+) -> None:
+    database = PostgreSQL(postgresql_url, lease=0.1, patience=1.0)
+    with Companion(database) as companion:
+        runs, owner = companion.do(begin_runs, 1), companion.do(owner_of)
+        companion.kill()
+    busy, looking = (opened(database) for _ in range(2))
+    busy._session.call(lambda connection: connection.execute("BEGIN"))
+    busy._session.call(lambda connection: owners.renew(connection, owner))
+    over = f"SELECT renewed + make_interval(secs => lease) < now() FROM penstock.owners WHERE id = {owner}"
+    wait_for(lambda: postgresql_server.sql(over, name) == ["t"])
+    assert list(looking.reap()) == []
+    busy._session.call(lambda connection: connection.execute("COMMIT"))
+    wait_for(lambda: looking.reap() == runs)
+    busy.close()
+    looking.close()
+
+
 def test_a_forked_child_does_not_keep_its_parent_alive(postgresql_url: str) -> None:
     database = PostgreSQL(postgresql_url, lease=0.5)
     with Companion(database) as one, Companion(database) as another:
@@ -187,6 +208,19 @@ def test_a_group_is_written_once_wherever_the_connection_is_cut(
             break
         cuts += 1
     assert cuts > 1
+
+
+def test_a_server_that_does_not_know_of_a_cut_gives_the_lock_to_who_comes_back(
+    postgresql_url: str, carrier: Network, reader: Reader
+) -> None:
+    writer = opened(PostgreSQL(carrier.url(postgresql_url)))
+    story, run = story_of(writer)
+    carrier.hides_cuts = True
+    carrier.cut_request = 0
+    story.write()
+    carrier.hides_cuts = False
+    assert seen(reader, run) == ONCE
+    writer.close()
 
 
 def test_the_schema_is_made_whole_wherever_the_connection_is_cut(postgresql_server: Server, carrier: Network) -> None:
@@ -241,9 +275,9 @@ def test_what_is_written_while_the_server_is_down_is_refused_and_can_be_written_
 
 @pytest.mark.parametrize("durability", ["fast", "full"])
 def test_a_server_that_crashes_loses_nothing_that_full_promised(
-    postgresql_server: Server, postgresql_url: str, durability: str
+    postgresql_server: Server, postgresql_url: str, durability: Durability
 ) -> None:
-    writer = PostgreSQL(postgresql_url).open_writer(prefix(), durability)  # type: ignore[arg-type]
+    writer = PostgreSQL(postgresql_url).open_writer(prefix(), durability)
     written = [begin_runs(writer, 1)[0] for _ in range(20)]
     postgresql_server.stop(signal.SIGQUIT)  # what it had not given to the system is gone
     postgresql_server.start()
@@ -293,9 +327,9 @@ def test_eight_processes_record_every_transition(postgresql_url: str, reader: Re
         assert states[-1].type == "COMPLETED"
 
 
-def wait_for(condition: object) -> None:
+def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + LIVENESS
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -13,7 +13,7 @@ from penstock_history.database import Durability, Reader, Writer
 from penstock_history.postgresql import PostgreSQL
 from penstock_history.probes import Story
 
-__all__ = ("OnHost", "begin_runs", "fork_and_go_on", "key_of_owner", "reap", "record_transitions", "renew")
+__all__ = ("OnHost", "begin_runs", "fork_and_go_on", "owner_of", "reap", "record_transitions")
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,7 @@ def reap(writer: Writer) -> list[UUID]:
     return list(writer.reap())
 
 
-def renew(writer: Writer) -> None:
-    writer.renew()
-
-
-def key_of_owner(writer: Writer) -> int:
+def owner_of(writer: Writer) -> int:
     return writer.owner.id
 
 

@@ -17,6 +17,7 @@ class Network:
         port: Where clients connect to.
         cut_request: How many more pieces of what clients send get through until a connection is cut instead.
         cut_answer: The same for what the server sends.
+        hides_cuts: Whether the server is not told of a cut, and holds on to its end.
         rewrite: What becomes of what the server says.
     """
 
@@ -24,6 +25,7 @@ class Network:
         self.port = 0
         self.cut_request: int | None = None
         self.cut_answer: int | None = None
+        self.hides_cuts = False
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         self._server_port = server_port
         self._loop = asyncio.new_event_loop()
@@ -61,8 +63,7 @@ class Network:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
-        ends = {writer, server_writer}
-        self._writers |= ends
+        self._writers |= {writer, server_writer}
         await asyncio.wait(
             [
                 asyncio.ensure_future(self._carry(reader, server_writer, self._request)),
@@ -70,9 +71,9 @@ class Network:
             ],
             return_when=asyncio.FIRST_COMPLETED,
         )
-        for end in ends:
+        for end in (writer,) if self.hides_cuts else (writer, server_writer):
             end.transport.abort()
-        self._writers -= ends
+            self._writers.remove(end)
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, let: Callable[[bytes], bytes | None]
