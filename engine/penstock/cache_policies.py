@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias, cast
 
-from penstock.errors import ConfigurationError, InvalidCall, UnhashableInput
+from penstock.errors import ConfigurationError, InvalidCall, SerializationError, UnhashableInput
 
 __all__ = (
     "DEFAULT",
@@ -224,7 +224,10 @@ class FlowParameters(CachePolicy):
 
         if request.flow_parameters is None:
             return None
-        parameters = sorted(request.flow_parameters.items())
+        try:
+            parameters = sorted(request.flow_parameters.items())
+        except SerializationError as error:  # on a worker, of a parameter that stayed on the driver
+            raise UnhashableInput(f"{error} The call is not cached.") from error
         hashes = {
             f"flow_parameters.{name}": hash_value(value, name=f"flow parameter {name}") for name, value in parameters
         }

@@ -321,8 +321,7 @@ def cache_request(run: TaskRun) -> CacheRequest:
     return CacheRequest(
         task=run.task,
         inputs=run.parameters,
-        # A flow run that has no state is a driver's, of which a worker does not know the parameters.
-        flow_parameters=dict(flow_run.parameters) if flow_run is not None and flow_run.state is not None else None,
+        flow_parameters=flow_run.parameters if flow_run is not None else None,
         flow_run_id=str(flow_run.origin) if flow_run is not None else None,
         task_run=run,
     )

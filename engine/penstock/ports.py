@@ -18,6 +18,7 @@ __all__ = (
     "Call",
     "Clock",
     "Event",
+    "FlowParameters",
     "Host",
     "LogLine",
     "Outcome",
@@ -56,6 +57,17 @@ class RunView(Protocol):
     def own_facts(self) -> dict[str, Any]:
         """The others."""
         ...
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class FlowParameters:
+    """A flow run's parameters among the facts that its task runs share: any values, for the runner to make them travel.
+
+    Attributes:
+        values: The validated arguments by name.
+    """
+
+    values: Mapping[str, Any]
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)

@@ -18,7 +18,7 @@ from uuid import UUID
 from penstock.context import current_run
 from penstock.errors import IllegalTransition
 from penstock.names import friendly_name, next_id, to_text, to_uuid
-from penstock.ports import Call, Event, Reference, Runner, Trace, Work
+from penstock.ports import Call, Event, FlowParameters, Reference, Runner, Trace, Work
 from penstock.states import TRANSITIONS, State, StateType
 from penstock.wiring import make_frontier
 
@@ -417,6 +417,8 @@ class TaskRun(Run):
         persists, results = (flow_run or self.engine).persists, self.results
         if persists or results is not None:
             facts["keeping"] = (persists, results)
+        if flow_run is not None and flow_run.parameters:
+            facts["flow_parameters"] = flow_run.shared_parameters
         return facts
 
     def own_facts(self) -> dict[str, Any]:
@@ -456,6 +458,7 @@ class FlowRun(Run):
     _origin: UUID | None = None
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
+    _shared_parameters: FlowParameters | None = None
 
     def __init__(
         self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -545,6 +548,13 @@ class FlowRun(Run):
         if self._facts is None or self._facts["attempt"] != self.attempt:
             self._facts = self.describe()
         return self._facts
+
+    @property
+    def shared_parameters(self) -> FlowParameters:
+        """The parameters, as one object for as long as they are the same."""
+        if self._shared_parameters is None or self._shared_parameters.values is not self.parameters:
+            self._shared_parameters = FlowParameters(self.parameters)
+        return self._shared_parameters
 
     def describe(self) -> dict[str, Any]:
         """The facts that `penstock.runtime` shows on a worker."""

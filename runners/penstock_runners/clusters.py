@@ -169,7 +169,7 @@ class ClusterSession(ABC):
         # Workers on other machines cannot tell what they had entered; it may have been everything.
         entered = 1 + max(shipment.waiting, default=-1)
         if self._journal is not None and shipment.waiting:
-            worker, entered, outcomes = self._journal.read(shipment.number)
+            worker, entered, outcomes = self._journal.fence(shipment.number)
             self._deliver(shipment, outcomes)
             if worker in self._frozen:
                 what, reason = self._say_frozen(f"pid {worker}")

@@ -23,8 +23,10 @@ from penstock_runners.leases import check_lease
 
 __all__ = ("ClusterSettings", "Connection", "connect")
 
-# Seconds until a scheduler that does not answer counts as unreachable; a user's `timeout` in client_kwargs wins.
+# Seconds until a scheduler that does not answer counts as unreachable; a user's `timeout` in client_kwargs wins. One of
+# our own has just answered, and is only slow where the machine has too much to do.
 CONNECT_TIMEOUT = 5.0
+OWN_TIMEOUT = 120.0
 
 # A cluster gives up the place of a worker that was killed if some time afterwards, 15 s by default, no successor is
 # there at that moment: because it starts slowly, or was killed in its turn. That would leave calls without workers.
@@ -192,8 +194,14 @@ def _defaults(kind: Callable[..., Any]) -> dict[str, Any]:
         "threads_per_worker": 1,
         "processes": True,
         "silence_logs": logging.CRITICAL,
-        # The scheduler serves its health page even without a dashboard; not on the dashboard's well-known port.
-        "scheduler_kwargs": {"allowed_failures": 0, "dashboard_address": "127.0.0.1:0", "dashboard": False},
+        "scheduler_kwargs": {
+            "allowed_failures": 0,
+            # Dask gives up a worker that has not been heard of for five minutes, which may hold the interpreter's lock.
+            "worker_ttl": "1000 days",
+            # The scheduler serves its health page even without a dashboard; not on the dashboard's well-known port.
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        },
     }
 
 
@@ -213,7 +221,8 @@ def _expected_threads(client: Any, adapt_kwargs: Mapping[str, Any]) -> int:
 
 @contextmanager
 def _client(where: Any, settings: ClusterSettings) -> Generator[Any, None, None]:
-    kwargs = {"timeout": CONNECT_TIMEOUT, "set_as_default": False, **settings.client_kwargs}
+    timeout = OWN_TIMEOUT if settings.starts_cluster else CONNECT_TIMEOUT
+    kwargs = {"timeout": timeout, "set_as_default": False, **settings.client_kwargs}
     if settings.cluster is not None and getattr(settings.cluster, "security", None) is not None:
         kwargs.setdefault("security", settings.cluster.security)
     try:

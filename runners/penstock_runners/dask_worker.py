@@ -169,9 +169,7 @@ class _Progress:
             if index in self._withdrawn:
                 return False
             self._entered = index
-        if page is not None:
-            page.enter(index)
-        return True
+        return page is None or page.enter(index)
 
     def withdraw(self, index: int) -> bool:
         with self._lock:

@@ -26,7 +26,17 @@ import cloudpickle
 
 from penstock_runners import variables
 
-__all__ = ("Packet", "Pickled", "dumps", "explain", "loads", "prepare", "travels")
+__all__ = (
+    "Packet",
+    "Pickled",
+    "TooLarge",
+    "dumps",
+    "dumps_within",
+    "explain",
+    "loads",
+    "prepare",
+    "travels",
+)
 
 # A buffer of its own saves one copy of the data and costs one more write: it pays from about here (benchmarks/wire.py).
 OUT_OF_BAND = 16 * 1024
@@ -72,6 +82,42 @@ def dumps(value: Any) -> Pickled:
     stream = io.BytesIO()
     _Pickler(stream, 5, keep_in_band).dump(value)  # pyright: ignore[reportCallIssue] # cloudpickle has no types
     return Packet(stream.getvalue(), buffers) if buffers else stream.getvalue()
+
+
+class TooLarge(Exception):
+    """A pickle became longer than it may."""
+
+
+def dumps_within(value: Any, limit: int) -> bytes:
+    """Pickle a value into one piece, and give up as soon as that has more than ``limit`` bytes.
+
+    Raises:
+        TooLarge: If it has.
+        Exception: Whatever the value's own reduction raises.
+    """
+    try:
+        stream = _Bounded(limit)
+        pickle.Pickler(stream, 5).dump(value)
+        if not _names_what_only_we_have(stream.getvalue()):
+            return stream.getvalue()
+    except TooLarge:
+        raise
+    except Exception:  # the second pickler's answer is the one that counts
+        pass
+    stream = _Bounded(limit)
+    _Pickler(stream, 5).dump(value)  # pyright: ignore[reportCallIssue] # cloudpickle has no types
+    return stream.getvalue()
+
+
+class _Bounded(io.BytesIO):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > self._limit:
+            raise TooLarge
+        return super().write(data)
 
 
 def loads(pickled: Pickled) -> Any:

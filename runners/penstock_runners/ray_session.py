@@ -82,7 +82,7 @@ class Session(ClusterSession):
         for shipment in self._manifest.all:
             for call in list(shipment.waiting.values()):
                 self._manifest.take_back(call)
-            if self._journal is None or not self._journal.read(shipment.number).entered:
+            if self._journal is None or not self._journal.has_begun(shipment.number):
                 self._cancel_task(shipment, force=self._journal is not None)
         self._manifest.wait(grace)
         for shipment in self._manifest.all:

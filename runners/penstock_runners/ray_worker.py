@@ -151,9 +151,7 @@ class _Outbox:
         return messages
 
     def _entering(self, index: int) -> bool:
-        if self._page is not None:
-            self._page.enter(index)
-        return True
+        return self._page is None or self._page.enter(index)
 
     def _emit(self, index: int, outcome: PackedOutcome) -> None:
         """Take an outcome; what is large of it stays here."""

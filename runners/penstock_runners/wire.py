@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from penstock.errors import SerializationError
 from penstock.ports import Call, LogLine, Outcome, Work
-from penstock_runners import pickling, variables
+from penstock_runners import parameters, pickling, variables
 from penstock_runners.failures import PackedError, pack_error, unpack_error
 from penstock_runners.pickling import Packet, Pickled
 
@@ -238,6 +238,8 @@ class _Surroundings:
 
 def _pack_surroundings(found: dict[variables.Name, Any], facts: Mapping[str, Any]) -> Pickled:
     """Pickle both; variables that cannot travel stay at home, like a request or an open session."""
+    if "flow_parameters" in facts:
+        facts = {**facts, "flow_parameters": parameters.pack(facts["flow_parameters"])}
     try:
         return pickling.dumps((found, facts))
     except Exception:

@@ -422,21 +422,23 @@ class TestContext:
             return {
                 "flow_name": runtime.flow_run.flow_name,
                 "flow_run_id": runtime.flow_run.id,
+                "flow_parameters": dict(runtime.flow_run.parameters),
                 "task_run": runtime.task_run.name,
                 "parameters": dict(runtime.task_run.parameters),
                 "tags": sorted(runtime.task_run.tags),
                 "count": runtime.task_run.run_count,
             }
 
-        async def body() -> tuple[str | None, dict[str, Any]]:
+        async def body(day: str) -> tuple[str | None, dict[str, Any]]:
             with tags("everybodys"):
                 future = report.submit(7)
             return runtime.flow_run.id, await world.get(future)
 
-        flow_run_id, facts = run(body, name="teller")
+        flow_run_id, facts = run(body, "monday", name="teller")
         assert facts == {
             "flow_name": "teller",
             "flow_run_id": flow_run_id,
+            "flow_parameters": {"day": "monday"},
             "task_run": "reporter",
             "parameters": {"value": 7},
             "tags": ["everybodys", "mine"],
