@@ -17,9 +17,9 @@ from typing import Any
 
 from penstock.errors import ConfigurationError
 
-__all__ = ("home", "settings", "truth")
+__all__ = ("given", "home", "settings", "truth")
 
-CONFIG, PROJECT = "config.toml", "pyproject.toml"
+CONFIG, PROJECT, PREFIX = "config.toml", "pyproject.toml", "PENSTOCK_"
 
 
 def settings(name: str, convert: Callable[[str], Any], default: Any) -> Any:
@@ -33,8 +33,8 @@ def settings(name: str, convert: Callable[[str], Any], default: Any) -> Any:
     Raises:
         ConfigurationError: If the text cannot be converted; names where it stands.
     """
-    variable = f"PENSTOCK_{name.upper()}"
-    text, place = os.environ.get(variable), f"The environment variable {variable}"
+    variable = f"{PREFIX}{name.upper()}"
+    text, place = os.environ.get(variable), _variable(variable)
     if not text:
         text, place = _in_files().get(name.lower(), ("", ""))
     if not text:
@@ -43,6 +43,13 @@ def settings(name: str, convert: Callable[[str], Any], default: Any) -> Any:
         return convert(text)
     except ValueError as error:
         raise ConfigurationError(f"{place} is {text!r}: {error}.") from None
+
+
+def given() -> dict[str, tuple[str, str]]:
+    """Every setting that is given outside the program, known or not: its text, and where it stands."""
+    variables = {key: text for key, text in os.environ.items() if key.startswith(PREFIX) and text}
+    found = {key.removeprefix(PREFIX).lower(): (text, _variable(key)) for key, text in variables.items()}
+    return {**_in_files(), **found}
 
 
 def truth(text: str) -> bool:
@@ -66,6 +73,10 @@ def home() -> Path:
     if sys.platform == "darwin":
         return Path("~/Library/Application Support/penstock").expanduser()
     return Path(os.environ.get("XDG_STATE_HOME", "~/.local/state")).expanduser() / "penstock"
+
+
+def _variable(name: str) -> str:
+    return f"The environment variable {name}"
 
 
 @cache

@@ -24,7 +24,7 @@ def command() -> None:
 @click.argument("target")
 @parameters_option
 @json_option
-def explain(target: str, given: tuple[str, ...], json: bool) -> None:
+def explain(target: str, given: tuple[str, ...], as_json: bool) -> None:
     """Tell whether a call of a task would find a stored result, and if not, what is different this time.
 
     TARGET is path/to/file.py:task or module:task. Nothing runs and nothing is stored.
@@ -34,7 +34,7 @@ def explain(target: str, given: tuple[str, ...], json: bool) -> None:
     task = find_task(target)
     args, kwargs = read_parameters(task, given)
     answer = explain_cache(task, *args, **kwargs)
-    if json:
+    if as_json:
         names = ("hit", "reason", "key", "components", "compared_with", "changed")
         print_json({name: getattr(answer, name) for name in names})
         return

@@ -22,6 +22,7 @@ from penstock.ports import Event
 from penstock.records import FlowRun
 from penstock.runtime import stop_on_sigterm
 from penstock.states import State
+from penstock.wiring import default_history
 
 __all__ = ("execute",)
 
@@ -30,20 +31,39 @@ def execute(call: Callable[[], Any], as_json: bool) -> None:
     """Run a flow to its end, print how that was, and leave with the exit code that says it.
 
     Args:
-        call: Calls the flow with ``return_state=True``.
+        call: Calls the flow, or resumes a run of it; gives its value, or a coroutine that does.
         as_json: Whether to print JSON, and nothing else, on standard output: what the flow prints goes to the other.
+
+    Raises:
+        Exception: What kept the flow from running.
     """
-    first = _First()
-    with stop_on_sigterm(), _output_kept_for_json() if as_json else nullcontext(), Engine(sinks=[first]):
-        answer = call()
-        state: State = asyncio.run(answer) if iscoroutine(answer) else answer
-    assert first.run is not None, "a flow that was called has had a state"
-    if isinstance(state.data, BaseException):
-        traceback.print_exception(state.data)
+    first, value, failure = _First(), None, None
+    with (
+        stop_on_sigterm(),
+        _output_kept_for_json() if as_json else nullcontext(),
+        Engine(history=default_history(), sinks=[first]),
+    ):
+        try:
+            value = call()
+            value = asyncio.run(value) if iscoroutine(value) else value
+        except Exception as error:
+            failure = error
+    run = first.run
+    if failure is not None:
+        if run is None:
+            raise failure
+        traceback.print_exception(failure)
+    assert run is not None, "a flow that has ended has had states"
+    _report(run, value, as_json)
+
+
+def _report(run: FlowRun, value: Any, as_json: bool) -> None:
+    state = run.state
+    assert state is not None, "a flow that has ended has had states"
     if as_json:
-        print_json(_facts(first.run, state))
+        print_json(_facts(run, state, value))
     else:
-        print_line(state_cell(state.type, state.name), f"  {first.run.name}  {_took(first.run)}  {first.run.id}")
+        print_line(state_cell(state.type, state.name), f"  {run.name}  {_took(run)}  {run.id}")
     if not state.is_completed():
         click.get_current_context().exit(Exit.FAILED)
 
@@ -73,7 +93,7 @@ def _output_kept_for_json() -> Generator[None, None, None]:
         os.close(kept)
 
 
-def _facts(run: FlowRun, state: State) -> dict[str, Any]:
+def _facts(run: FlowRun, state: State, value: Any) -> dict[str, Any]:
     return {
         "id": str(run.id),
         "name": run.name,
@@ -81,7 +101,7 @@ def _facts(run: FlowRun, state: State) -> dict[str, Any]:
         "state": state.name,
         "type": state.type.value,
         "message": state.message,
-        "result": _plain(state.data) if state.is_completed() else None,
+        "result": _plain(value),
     }
 
 

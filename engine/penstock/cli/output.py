@@ -36,7 +36,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def json_option(command: Command) -> Command:
     """Give a command the option ``--json``."""
-    return click.option("--json", is_flag=True, help="Print JSON.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def print_json(value: Any) -> None:
@@ -79,7 +79,7 @@ class Column(NamedTuple):
     Attributes:
         title: Its heading.
         right: Whether its cells end at the same place.
-        spare: Whether a terminal that is too narrow leaves it out.
+        spare: Whether a terminal leaves it out if it is too narrow, or if nothing is in it.
     """
 
     title: str
@@ -124,11 +124,8 @@ def _print_rich(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    widths = [
-        max([cell_len(column.title), *(cell_len(row[place].text) for row in rows)])
-        for place, column in enumerate(columns)
-    ]
-    shown = _that_fit(columns, widths, console().width)
+    contents = [max((cell_len(row[place].text) for row in rows), default=0) for place in range(len(columns))]
+    shown = _that_fit(columns, contents, console().width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for place in shown:
         column = columns[place]
@@ -138,11 +135,11 @@ def _print_rich(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> No
     console().print(table)
 
 
-def _that_fit(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
-    """The places of the columns to show: spare ones go, the last one first, until the rest fits."""
-    shown = list(range(len(columns)))
-    for place in reversed(range(len(columns))):
-        if sum(widths[each] + 2 for each in shown) - 2 <= room:
+def _that_fit(columns: Sequence[Column], contents: Sequence[int], room: int) -> list[int]:
+    """The places of the columns to show: empty spare ones go, and then the last spare ones until the rest fits."""
+    shown = [place for place, column in enumerate(columns) if contents[place] or not column.spare]
+    for place in shown[::-1]:
+        if sum(max(contents[each], len(columns[each].title)) + 2 for each in shown) - 2 <= room:
             break
         if columns[place].spare:
             shown.remove(place)

@@ -27,31 +27,35 @@ def command() -> None:
 
 @command.command("ls")
 @click.option("--prefix", default="", help="Only keys that begin like this.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(min=1), metavar="NUMBER", help="How many at most."
+)
 @json_option
-def ls(prefix: str, limit: int, json: bool) -> None:
+def ls(prefix: str, limit: int, as_json: bool) -> None:
     """List results, the newest first."""
     store = _store()
-    found = [_looked_at(store, key) for key in _newest(store, prefix, limit)]
-    if json:
-        print_json([facts for facts in found if facts is not None])
+    looked_at = (_looked_at(store, key) for key in _newest(store, prefix, limit))
+    found = [facts for facts in looked_at if facts is not None]
+    found.sort(key=lambda facts: facts.get("created", ""), reverse=True)
+    if as_json:
+        print_json(found)
     elif not found:
         print_line(f"No result in {store!r} has a key like that." if prefix else f"{store!r} is empty.")
     else:
         columns = [Column("WRITTEN"), Column("TYPE"), Column("SIZE", right=True), Column("RUN", spare=True)]
-        print_table([*columns, Column("KEY")], [_row(facts) for facts in found if facts is not None])
+        print_table([*columns, Column("KEY")], [_row(facts) for facts in found])
 
 
 @command.command("show")
 @click.argument("key")
 @click.option("--value", is_flag=True, help="Load the value and print it, too. Loading a pickle can run code.")
 @json_option
-def show(key: str, value: bool, json: bool) -> None:
+def show(key: str, value: bool, as_json: bool) -> None:
     """Say what is known of a result; the beginning of its key is enough."""
     store = _store()
     info = store.inspect(_the_key(store, key))
     facts = _facts(info) | ({"value": store.read(info.key)} if value else {})
-    if json:
+    if as_json:
         print_json(facts)
         return
     print_facts(
@@ -70,14 +74,19 @@ def show(key: str, value: bool, json: bool) -> None:
 @command.command("gc")
 @click.option("--prefix", default="", help="Only results whose keys begin like this.")
 @click.option(
-    "--orphan-age", default="1h", show_default=True, type=age, help="How long a writer must be silent to count as dead."
+    "--orphan-age",
+    default="1h",
+    show_default=True,
+    type=age,
+    metavar="TIME",
+    help="How long a writer must be silent to count as dead.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @json_option
-def gc(prefix: str, orphan_age: float, dry_run: bool, json: bool) -> None:
+def gc(prefix: str, orphan_age: float, dry_run: bool, as_json: bool) -> None:
     """Delete results that have expired, and what writers that died left behind."""
     swept = _store().gc(prefix=prefix, orphan_age=timedelta(seconds=orphan_age), dry_run=dry_run)
-    if json:
+    if as_json:
         names = ("expired", "orphans", "damaged", "freed", "dry_run")
         print_json({name: getattr(swept, name) for name in names})
         return

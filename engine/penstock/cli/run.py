@@ -16,7 +16,7 @@ __all__ = ("command",)
 @click.argument("target")
 @parameters_option
 @json_option
-def command(target: str, given: tuple[str, ...], json: bool) -> None:
+def command(target: str, given: tuple[str, ...], as_json: bool) -> None:
     """Run a flow: path/to/file.py:flow, or module:flow.
 
     A file is loaded as `python file.py` would, but for what stands below `if __name__ == "__main__"`. Log lines go to
@@ -27,4 +27,4 @@ def command(target: str, given: tuple[str, ...], json: bool) -> None:
 
     from penstock.cli.execution import execute
 
-    execute(partial(flow, *args, **kwargs, return_state=True), json)
+    execute(partial(flow, *args, **kwargs), as_json)

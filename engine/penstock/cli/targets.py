@@ -7,7 +7,8 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 D = TypeVar("D", bound="Definition[..., Any]")
 
-__all__ = ("find_flow", "find_task", "parameters_option", "read_parameters")
+__all__ = ("find_flow", "find_task", "loading", "parameters_option", "read_parameters")
 
 parameters_option = click.option(
     "-p",
@@ -62,15 +63,22 @@ def find_task(target: str) -> Task[..., Any]:
 def _find(target: str, kind: type[D]) -> D:
     from penstock_history.entrypoints import load
 
+    with loading():
+        found = load(target, kind)
+    _be_the_program(found.fn.__module__)
+    return found
+
+
+@contextmanager
+def loading() -> Generator[None, None, None]:
+    """The block in which the user's modules are imported, those in the current folder included."""
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)
     try:
-        found = load(target, kind)
+        yield
     except FlowNotFound as error:
         _show_where(error.__cause__)
         raise
-    _be_the_program(found.fn.__module__)
-    return found
 
 
 def _show_where(error: BaseException | None) -> None:

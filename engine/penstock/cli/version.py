@@ -14,7 +14,7 @@ __all__ = ("command",)
 
 @click.command("version")
 @json_option
-def command(json: bool) -> None:
+def command(as_json: bool) -> None:
     """Say which version this is."""
     python = ".".join(map(str, sys.version_info[:3]))
-    say({"penstock": __version__, "python": python, "platform": sys.platform}, json, f"penstock {__version__}")
+    say({"penstock": __version__, "python": python, "platform": sys.platform}, as_json, f"penstock {__version__}")

@@ -1,0 +1,79 @@
+"""``penstock config``, ``doctor`` and ``history``: how things are set up, and whether they work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from penstock.cli.config import DEFAULTS
+from penstock.cli.exits import Exit
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+
+
+def test_every_setting_is_shown_with_its_source(penstock, tmp_path: Path) -> None:
+    (penstock.home / "config.toml").write_text("flow_retries = 2\ndurability = 'full'\n")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text("[tool.penstock]\ntask_retries = 3\ndurability = 'none'\nretrys = 1\n")
+    command = type(penstock)(
+        penstock.home,
+        {"PENSTOCK_DURABILITY": "fast", "PENSTOCK_HISTORY": "postgresql://me:secret@host/db?password=more"},
+    )
+    shown = {setting["name"]: setting for setting in command("config", "show", "--json", cwd=project).json}
+    assert shown.keys() == {*DEFAULTS, "retrys"}
+    assert (shown["durability"]["value"], shown["durability"]["source"]) == ("fast", "PENSTOCK_DURABILITY")
+    assert (shown["task_retries"]["value"], shown["flow_retries"]["value"]) == ("3", "2")
+    assert str(project / "pyproject.toml") in shown["task_retries"]["source"]
+    assert shown["results"]["source"] == "default"
+    assert shown["history"]["value"] == "postgresql://me:***@host/db"
+    assert not shown["retrys"]["known"]
+    said = command("config", "show", cwd=project).out
+    assert "secret" not in said
+    assert "there is no such setting" in said
+
+
+def test_the_settings_are_those_of_the_page() -> None:
+    listed = re.findall(r"^\| `PENSTOCK_(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(name.lower() for name in listed) == sorted(DEFAULTS)
+
+
+def test_settings_that_cannot_be_read_are_named(penstock) -> None:
+    (penstock.home / "config.toml").write_text("flow_retries = \n")
+    answer = penstock("config", "show")
+    assert answer.code == Exit.USAGE
+    assert str(penstock.home / "config.toml") in answer.err
+    assert "Traceback" not in answer.err
+    assert penstock("version").code == Exit.DONE
+
+
+def test_the_doctor_finds_that_all_is_well(penstock) -> None:
+    command = type(penstock)(penstock.home, {"PENSTOCK_RESLTS": "x"})
+    found = command("doctor", "--json").json
+    assert {finding["subject"] for finding in found} >= {"python", "home", "history", "results", "threads", "processes"}
+    assert not [finding for finding in found if finding["status"] == "fault"]
+    (typo,) = [finding for finding in found if finding["subject"] == "settings"]
+    assert "did you mean results?" in typo["says"]
+    assert [path.name for path in penstock.home.iterdir() if path.name.startswith("doctor")] == []
+
+
+def test_the_doctor_finds_faults_and_goes_on(penstock) -> None:
+    (penstock.home / "history.db").write_bytes(b"this is no database" * 1000)
+    command = type(penstock)(penstock.home, {"PENSTOCK_RESULTS": "/proc/nowhere"})
+    answer = command("doctor")
+    assert answer.code == Exit.FAILED
+    faults = [line.split()[1] for line in answer.out.splitlines() if line.startswith("fault")]
+    assert faults == ["history", "results"]
+    assert "processes" in answer.out
+    assert "Traceback" not in answer.err
+
+
+def test_the_history_is_described_compacted_and_brought_up_to_date(recorded) -> None:
+    facts = recorded("history", "info", "--json").json
+    assert (facts["flow_runs"], facts["task_runs"]) == (3, 20 + 4 + 3)
+    assert facts["processes"] == 0
+    said = recorded("history", "info").out
+    assert f"task runs   {facts['task_runs']}" in said
+    sizes = recorded("history", "vacuum", "--json").json
+    assert 0 < sizes["after"] <= sizes["before"]
+    assert recorded("history", "migrate", "--json").json["schema"] == facts["schema"]
