@@ -164,9 +164,14 @@ class SQLiteReader:
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection, None, None]:
+        was_there = self._path.exists()
         try:
             with self._handle.use() as connection:
+                connection.execute("BEGIN")  # all that is asked is answered from one state of the file
                 yield connection
+                connection.execute("COMMIT")
+            if not was_there:
+                self._handle.close()  # it was connected to nothing, which may be something by the next time
         except (sqlite3.Error, OSError) as error:
             raise HistoryError(f"The history {self._path} could not be read: {error}.") from error
 

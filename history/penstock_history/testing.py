@@ -77,6 +77,10 @@ class HistoryTests:
             assert not list(reader.inside(nobody))
             assert reader.expired(age=0, count=0, size=0) == []
             assert not reader.is_alive(1)
+            writer = database.open_writer(prefix(), "fast")
+            (root,) = record_runs(writer, 1, 1)
+            assert [run.id for run in reader.runs(RunQuery())] == [root]
+            writer.close()
 
     def test_runs_come_out_as_they_went_in(self, database: Database, writer: Writer) -> None:
         story = Story(writer)

@@ -1,0 +1,107 @@
+"""Many processes on one file: none is ever told that it is locked, nothing is lost, and a killed one harms nobody."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from history_callers import LIFE, live, write_for_ever
+
+from penstock_history.probes import Companion, prefix
+from penstock_history.records import RunQuery
+from penstock_history.sqlite import SQLite
+from penstock_history.testing import reading
+
+
+def check(processes: int, transitions: int, path: Path) -> None:
+    """Have processes write at the same time, with readers looking on, and count."""
+    database = SQLite(path)
+    stop = threading.Event()
+    questions = 0
+
+    def look_on() -> None:
+        nonlocal questions
+        with reading(database) as reader:
+            while not stop.is_set():
+                for run in reader.runs(RunQuery(limit=20)):
+                    states = reader.states(run.id)
+                    assert [state.sequence for state in states] == list(range(1, len(states) + 1))
+                    assert len(states) >= run.sequence
+                    questions += 1
+
+    onlooker = threading.Thread(target=look_on)
+    with ExitStack() as stack:
+        companions = [stack.enter_context(Companion(database)) for _ in range(processes)]
+        onlooker.start()
+        try:
+            for number, companion in enumerate(companions):
+                companion.start(live, transitions, 1 + number % 5)
+            runs: list[UUID] = [run for companion in companions for run in companion.answer()]
+        finally:
+            stop.set()
+            onlooker.join()
+    assert questions
+    assert len(runs) == len(set(runs)) == processes * transitions // LIFE
+    with reading(database) as reader:
+        for run in runs:
+            states = reader.states(run)
+            assert [state.sequence for state in states] == list(range(1, LIFE + 1))
+            assert states[-1].type == "COMPLETED"
+    assert integrity(path) == "ok"
+
+
+def integrity(path: Path) -> str:
+    connection = sqlite3.connect(path)
+    try:
+        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
+        return str(answer)
+    finally:
+        connection.close()
+
+
+def test_processes_write_into_one_file(tmp_path: Path) -> None:
+    check(3, 500, tmp_path / "history.db")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_eight_processes_write_five_thousand_transitions_each(tmp_path: Path) -> None:
+    check(8, 5_000, tmp_path / "history.db")
+
+
+def kill_writers(kills: int, tmp_path: Path) -> None:
+    """Kill one writer after another, while one that lives goes on and each new one reaps."""
+    database, acknowledged = SQLite(tmp_path / "history.db"), tmp_path / "acknowledged"
+    survivor = database.open_writer(prefix(), "fast")
+    for kill in range(kills):
+        with Companion(database) as companion:
+            companion.start(write_for_ever, str(acknowledged))
+            size = acknowledged.stat().st_size if acknowledged.exists() else 0
+            deadline = time.monotonic() + 60
+            while not acknowledged.exists() or acknowledged.stat().st_size < size + 1_000:
+                live(survivor, LIFE, LIFE)
+                assert time.monotonic() < deadline
+            time.sleep(kill % 7 / 1_000)
+            companion.kill()
+        survivor.reap()
+        live(survivor, LIFE, 5)
+    survivor.close()
+    with reading(database) as reader:
+        for line in acknowledged.read_text().splitlines():
+            assert reader.run(UUID(line)), "acknowledged, and lost when its process was killed"
+    assert integrity(tmp_path / "history.db") == "ok"
+
+
+def test_a_killed_writer_harms_no_other(tmp_path: Path) -> None:
+    kill_writers(3, tmp_path)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_hundred_killed_writers_harm_no_other(tmp_path: Path) -> None:
+    kill_writers(100, tmp_path)
