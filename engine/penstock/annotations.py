@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 __all__ = ("AllowFailure", "Annotation", "Quote", "Unmapped", "allow_failure", "quote", "unmapped")
 
@@ -15,7 +15,7 @@ class Annotation(Generic[T]):
     __slots__ = ("value",)
 
     def __init__(self, value: T) -> None:
-        self.value = value
+        self.value: T = value
 
     def unwrap(self) -> T:
         """The value without the mark."""
@@ -28,7 +28,7 @@ class Annotation(Generic[T]):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.value == cast("Annotation[Any]", other).value
 
-    __hash__ = None  # type: ignore[assignment]  # a mark is as unhashable as a list: it may hold anything
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # a mark is as unhashable as a list: it may hold anything
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lower()}({self.value!r})"

@@ -27,8 +27,8 @@ def is_timer_thread() -> bool:
 class SystemClock:
     """Real time; its timers share one daemon thread, made by the first of them."""
 
-    time = staticmethod(time)
-    monotonic = staticmethod(monotonic)
+    time: staticmethod[[], float] = staticmethod(time)
+    monotonic: staticmethod[[], float] = staticmethod(monotonic)
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> _Entry:
         """Run ``callback`` on the timer thread after ``delay`` seconds."""
@@ -41,8 +41,8 @@ class _Entry:
     __slots__ = ("callback", "due", "order")
 
     def __init__(self, due: float, order: int, callback: Callable[[], None]) -> None:
-        self.due = due
-        self.order = order
+        self.due: float = due
+        self.order: int = order
         self.callback: Callable[[], None] | None = callback
 
     def __lt__(self, other: _Entry) -> bool:

@@ -67,7 +67,7 @@ class Definition(Generic[P, R]):
         if not callable(fn):
             raise ConfigurationError(f"@{self.kind} decorates functions; {fn!r} is not callable.")
         self.fn: Callable[P, R] = fn
-        self.options = dict(options)
+        self.options: dict[str, Any] = dict(options)
         self._refuse_unknown_options()
         self.name: str = str(options.get("name") or getattr(fn, "__name__", type(fn).__name__))
         self.description: str | None = options.get("description") or inspect.getdoc(fn)
@@ -76,15 +76,15 @@ class Definition(Generic[P, R]):
         self.run_name: str | Callable[..., str] | None = options.get("run_name")
         self.timeout_seconds: float | None = _checked_timeout(options.get("timeout_seconds"), self)
         self.log_prints: bool | None = options.get("log_prints")
-        self.retry = self._make_retry(options)
+        self.retry: RetryPolicy = self._make_retry(options)
         self.retry_condition_fn: Callable[..., Any] | None = options.get("retry_condition_fn")
-        self.hooks = {state: _checked_hooks(options.get(name), name, self) for name, state in _HOOKS.items()}
-        self.hooks = {state: hooks for state, hooks in self.hooks.items() if hooks}
-        self.is_generator = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
-        self.is_async = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
-        self.signature = Signature(fn, str(self))
-        self.keeping = Keeping.make(options, self)
-        self.persists = self.keeping.persist
+        hooks = {state: _checked_hooks(options.get(name), name, self) for name, state in _HOOKS.items()}
+        self.hooks: dict[StateType, tuple[Hook, ...]] = {state: each for state, each in hooks.items() if each}
+        self.is_generator: bool = inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+        self.is_async: bool = inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn)
+        self.signature: Signature = Signature(fn, str(self))
+        self.keeping: Keeping = Keeping.make(options, self)
+        self.persists: bool | None = self.keeping.persist
         if self.log_prints:
             capture_prints()
         functools.update_wrapper(cast(Any, self), cast(Any, fn), updated=())

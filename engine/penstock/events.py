@@ -28,7 +28,7 @@ class EventBuffer:
     """
 
     def __init__(self, sinks: Sequence[Sink], capacity: int = CAPACITY) -> None:
-        self.dropped = 0
+        self.dropped: int = 0
         self._sinks = tuple(sinks)
         self._capacity = capacity
         self._events: deque[Event] = deque()

@@ -35,11 +35,11 @@ class Future(Signal, Generic[R_co]):
 
     __slots__ = ("__weakref__", "seen")
 
-    run: Run
+    run: Run  # pyright: ignore[reportIncompatibleVariableOverride]  # a future always has one
 
     def __init__(self, run: Run) -> None:
         Signal.__init__(self, run)
-        self.seen = False
+        self.seen: bool = False
 
     @property
     def id(self) -> UUID:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ("capture_prints", "engine_logger", "get_run_logger", "relay", "run_logger", "show_logs")
 
 _root = logging.getLogger("penstock")
-engine_logger = logging.getLogger("penstock.engine")
-flow_runs = logging.getLogger("penstock.flow_runs")
-task_runs = logging.getLogger("penstock.task_runs")
+engine_logger: logging.Logger = logging.getLogger("penstock.engine")
+flow_runs: logging.Logger = logging.getLogger("penstock.flow_runs")
+task_runs: logging.Logger = logging.getLogger("penstock.task_runs")
 INFO, ERROR = logging.INFO, logging.ERROR
 
 

@@ -24,8 +24,8 @@ from penstock.visited import VisitedRun
 
 try:
     from opentelemetry import context, metrics, propagate, trace
-except ModuleNotFoundError as error:
-    raise MissingExtra("penstock.opentelemetry", "opentelemetry") from error
+except ModuleNotFoundError as _error:
+    raise MissingExtra("penstock.opentelemetry", "opentelemetry") from _error
 
 __all__ = ("OpenTelemetry",)
 

@@ -41,7 +41,7 @@ class Signature:
         needs_keywords = any(p.kind is _Kind.KEYWORD_ONLY and p.default is _Kind.empty for p in parameters)
         self._fewest = sum(p.default is _Kind.empty for p in positional) if not needs_keywords else 1 << 30
         self._most = len(positional) if not self.takes_any_positional else 1 << 30
-        self.names = tuple(self._signature.parameters)
+        self.names: tuple[str, ...] = tuple(self._signature.parameters)
 
     @property
     def takes_any_positional(self) -> bool:

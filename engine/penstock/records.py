@@ -72,7 +72,7 @@ class Run:
 
     kind = "run"
     state: State | None = None
-    attempt = 0
+    attempt: int = 0
     cancel_reason: str | None = None
     waiting_on: Signal | None = None
     future: Future[Any] | None = None
@@ -99,7 +99,7 @@ class Run:
     position = 0
     identity: str | None = None
     kept: Kept | None = None
-    used = 0.0
+    used: float = 0.0
     trace: Trace | None = None
     context: Context | None = None
     worker = ""
@@ -323,8 +323,20 @@ class TaskRun(Run):
     dispatcher: Dispatcher | None = None
     gate: Signal | None = None
     admitted = False
-    crashes = 0
+    crashes: int = 0
     _counted_crashes = 0
+    # Set in each instance, and so declared again: who checks published types reads each class by itself.
+    key: int
+    definition: Definition[Any, Any]
+    scope: Run
+    flow_run: FlowRun | None
+    state: State | None
+    attempt: int
+    after: Future[Any] | None
+    driver: Any
+    interrupt: Callable[[Run], None] | None
+    future: Future[Any] | None
+    outer_loop: Any
 
     def __init__(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -459,6 +471,12 @@ class FlowRun(Run):
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
     _shared_parameters: FlowParameters | None = None
+    key: int
+    definition: Definition[Any, Any]
+    scope: Run
+    flow_run: FlowRun | None
+    resumes: UUID | None
+    used: float
 
     def __init__(
         self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
@@ -482,7 +500,7 @@ class FlowRun(Run):
         # What was kept inside, the latest attempt first; None if there is no attempt but one.
         self._attempts: list[list[Kept]] | None = [] if flow.retry.retries else None
         remembers = self._attempts is not None or (around is not None and around.tells_apart)
-        self.tells_apart = remembers or engine.recorder is not None
+        self.tells_apart: bool = remembers or engine.recorder is not None
 
     @cached_property
     def cache(self) -> CacheCounts:

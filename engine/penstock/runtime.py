@@ -97,5 +97,5 @@ class _TaskRunFacts(_Facts):
         return self._run.task.name if self._run is not None else None
 
 
-flow_run = _FlowRunFacts()
-task_run = _TaskRunFacts()
+flow_run: _FlowRunFacts = _FlowRunFacts()
+task_run: _TaskRunFacts = _TaskRunFacts()

@@ -43,9 +43,9 @@ class Signal:
     __slots__ = ("_waiting", "done", "loop", "run", "value")
 
     def __init__(self, run: Run | None = None) -> None:
-        self.done = False
+        self.done: bool = False
         self.value: Any = None
-        self.run = run
+        self.run: Run | None = run
         self.loop: asyncio.AbstractEventLoop | None = None
         self._waiting: Any = None
 

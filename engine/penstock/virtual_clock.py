@@ -170,11 +170,11 @@ class _Timer:
         run: Run | None,
     ) -> None:
         self._clock = clock
-        self.due = due
+        self.due: float = due
         self._order = order
         self._callback: Callable[[], None] | None = callback
-        self.loop = loop
-        self.run = run
+        self.loop: asyncio.AbstractEventLoop | None = loop
+        self.run: Run | None = run
 
     def __lt__(self, other: _Timer) -> bool:
         return (self.due, self._order) < (other.due, other._order)

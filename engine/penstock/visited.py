@@ -24,7 +24,7 @@ class VisitedRun:
     """
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.id = UUID(facts["id"])
+        self.id: UUID = UUID(facts["id"])
         self.name: str = facts["name"]
         self.kind: str = facts["kind"]
         self.parent_id: str | None = facts["parent"]

@@ -72,7 +72,7 @@ class Claim:
 
     def __init__(self, flight: SingleFlight, key: str, record: Record, renewed: float) -> None:
         self.key = key
-        self.number = record.number
+        self.number: int = record.number
         self._flight = flight
         self._record = record
         self._renewed = renewed

@@ -92,7 +92,7 @@ class Emit:
     __slots__ = ("item",)
 
     def __init__(self, item: Any) -> None:
-        self.item = item
+        self.item: Any = item
 
     def __await__(self) -> Generator[Emit, None, None]:
         yield self
