@@ -22,6 +22,7 @@ __all__ = (
     "flow",
     "get_run_logger",
     "quote",
+    "resume",
     "runtime",
     "tags",
     "task",
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.explain import explain_cache
     from penstock.flows import Flow, flow
     from penstock.futures import as_completed, wait, wait_async
+    from penstock.history import resume
     from penstock.logging import get_run_logger
     from penstock.states import State
     from penstock.tasks import Task, task
@@ -55,6 +57,7 @@ else:
         "flow": "flows",
         "get_run_logger": "logging",
         "quote": "annotations",
+        "resume": "history",
         "runtime": "runtime",
         "tags": "context",
         "task": "tasks",

@@ -33,7 +33,6 @@ from penstock_history.database import Database, Durability
 from penstock_history.entrypoints import entrypoint_of
 from penstock_history.lines import Lines, listen, stop_listening
 from penstock_history.lives import BORN, COMPLETED, NUMBERS, RUNNING, SCHEDULED, UNRECORDED, Life, Progress, short
-from penstock_history.parameters import pack
 from penstock_history.records import TYPES, Row
 from penstock_history.scribe import Scribe
 from penstock_results.references import ResultReference
@@ -140,6 +139,8 @@ class Recorder:
 
     def begin_flow(self, run: FlowRun) -> None:
         """Take down how a root flow run can be continued, before its function can change its arguments; may block."""
+        from penstock_history.parameters import pack  # brings the serializers
+
         life: Life | None = run.life
         if life is not None and life is not UNRECORDED:
             flow = run.flow

@@ -44,6 +44,7 @@ class AsyncResultStore:
 
     write = _twin(ResultStore.write)
     read = _twin(ResultStore.read)
+    find = _twin(ResultStore.find)
     info = _twin(ResultStore.info)
     inspect = _twin(ResultStore.inspect)
     exists = _twin(ResultStore.exists)

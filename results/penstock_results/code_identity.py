@@ -14,13 +14,22 @@ import builtins
 import functools
 import sys
 from collections import deque
+from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from penstock_results.canonical import Digest, class_name
 from penstock_results.code_analysis import CodeFacts, Path, plain_code, read_code
 
-__all__ = ("encode_builtin", "encode_class", "encode_code", "encode_function", "encode_method", "encode_module")
+__all__ = (
+    "encode_builtin",
+    "encode_class",
+    "encode_code",
+    "encode_function",
+    "encode_method",
+    "encode_module",
+    "references",
+)
 
 _MISSING = object()
 _OWN = ("penstock", "penstock_runners", "penstock_results", "penstock_history")
@@ -101,17 +110,23 @@ def _encode_function_content(digest: Digest, function: FunctionType) -> None:
     for name, default in sorted((function.__kwdefaults__ or {}).items()):
         digest.text(b"s", name)
         digest.attempt(default)
-    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
-        _encode_reference(digest, (name,), _cell_value(cell), facts)
+    for path, value in _references(function, facts):
+        _encode_reference(digest, path, value, facts)
+
+
+def references(function: FunctionType) -> list[Any]:
+    """Return what a function's code refers to: what its closure holds, and the globals that it names."""
+    return [value for _, value in _references(function, read_code(function.__code__))]
+
+
+def _references(function: FunctionType, facts: CodeFacts) -> Iterator[tuple[Path, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        yield (name,), _cell_value(cell)
     if _is_user_module(function.__globals__.get("__name__", "")):
-        _encode_globals(digest, function, facts)
-
-
-def _encode_globals(digest: Digest, function: FunctionType, facts: CodeFacts) -> None:
-    for path in sorted(facts.globals):
-        value = _look_up(function.__globals__, path)
-        if value is not _MISSING:
-            _encode_reference(digest, path, value, facts)
+        for path in sorted(facts.globals):
+            value = _look_up(function.__globals__, path)
+            if value is not _MISSING:
+                yield path, value
 
 
 def _encode_reference(digest: Digest, path: Path, value: Any, facts: CodeFacts) -> None:

@@ -199,12 +199,12 @@ def read_head(start: memoryview, key: str) -> Head | int:
 
 def read_container(
     blob: memoryview, key: str, *, signing_key: bytes | None = None
-) -> tuple[Head, Callable[[], list[memoryview]], str]:
+) -> tuple[Head, Callable[[], list[memoryview]], Written]:
     """Check a whole blob, byte for byte, and decode nothing but its head and table.
 
     Returns:
-        The head, a function that hands out the frames (uncompressed ones are views of the blob), and the checksum of
-        the serialized value.
+        The head, a function that hands out the frames (uncompressed ones are views of the blob), and what the writer
+        knew when it was done.
 
     Raises:
         ResultCorrupt: If any byte differs from what was written, or the blob belongs to another key.
@@ -226,7 +226,7 @@ def read_container(
     _check_signature(head, seal, signature, signing_key)
     frames = _Frames(blob, key, head, orjson.loads(packed_table))
     frames.check(body, offset)
-    return head, frames.load, _checksum(packed_table)
+    return head, frames.load, Written(frames.size, _checksum(packed_table))
 
 
 class _Frames:
@@ -240,6 +240,11 @@ class _Frames:
             self._table = [_Frame.parse(row) for row in table]
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(key, "its table is malformed") from error
+
+    @property
+    def size(self) -> int:
+        """The serialized value's size in bytes, as it was before compression."""
+        return sum(chunk.size for frame in self._table for chunk in frame.chunks)
 
     def check(self, start: int, end: int) -> None:
         """Check that the frames fill the space between the head and the table, and every digest."""

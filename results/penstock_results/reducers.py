@@ -143,5 +143,7 @@ BY_NAME: dict[tuple[str, str], Reducer] = {
     ("pydantic", "BaseModel"): _pydantic_model,
     ("penstock", "Task"): lambda value: value.fn,
     ("penstock", "Flow"): lambda value: value.fn,
+    # What it refers to, wherever that lies: the value that the next execution stores has another key.
+    ("penstock_results", "ResultReference"): lambda value: (value.type, value.size, value.checksum),
 }
 """Reducers of libraries' classes, by the top module's name and the class's."""

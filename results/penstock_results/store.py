@@ -183,6 +183,10 @@ class ResultStore:
             ResultForbidden: If it is pickled or signed and that does not suit the store.
             ResultError: If the place failed, or the value cannot be loaded in this process.
         """
+        return self.find(key)[0]
+
+    def find(self, key: str | ResultReference) -> tuple[Any, ResultReference]:
+        """Return what `read` returns, and a reference to this very value."""
         wanted = key.checksum if isinstance(key, ResultReference) else None
         key = check_key(key.key if isinstance(key, ResultReference) else key)
         try:
@@ -191,16 +195,17 @@ class ResultStore:
             raise self._missing(key) from error
         except OSError as error:
             raise ResultError(f"the result {key!r} could not be read from {self._place}: {error}") from error
-        head, frames, checksum = read_container(blob, key, signing_key=self._signing_key)
+        head, frames, written = read_container(blob, key, signing_key=self._signing_key)
         if self._expired(head):
             raise self._missing(key)
-        if wanted is not None and wanted != checksum:
+        if wanted not in (None, written.checksum):
             raise ResultCorrupt(
                 f"the result {key!r} in {self._place} was replaced by another value since it was referred to"
             )
         serializer = serializer_named(head.serializer)
         refuse_code(serializer, key, allow_pickle=self._pickles)
-        return self._load(serializer, frames(), head)
+        value = self._load(serializer, frames(), head)
+        return value, ResultReference(self._url, key, written.size, head.type, written.checksum, self)
 
     def info(self, key: str) -> ResultInfo:
         """Return what is known of a result, reading no more than its beginning.

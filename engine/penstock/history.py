@@ -1,0 +1,18 @@
+"""What happened, durably: where it is kept, what it says, and how to go on from there."""
+
+from __future__ import annotations
+
+from penstock_history.history import History
+from penstock_history.records import AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
+from penstock_history.resume import OnCodeChange, resume
+
+__all__ = (
+    "AttemptRecord",
+    "History",
+    "LogRecord",
+    "OnCodeChange",
+    "RunQuery",
+    "RunRecord",
+    "StateRecord",
+    "resume",
+)
