@@ -20,7 +20,7 @@ __all__ = ("main", "penstock")
 @click.group(
     cls=Commands,
     package="penstock.cli",
-    modules=("run", "runs", "results", "cache", "history", "config", "doctor", "version"),
+    modules=("run", "runs", "results", "cache", "history", "config", "doctor", "bench", "version"),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="penstock", message="%(prog)s %(version)s")
