@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class ApswConnection:
             return ApswCursor(self._connection, self._connection.execute(statement, values))
 
     def close(self) -> None:
-        self._connection.close(True)
+        with suppress(apsw.Error):  # as sqlite3 does: the file is closed, and whatever else was tried is tried again
+            self._connection.close(True)
 
 
 @contextmanager
