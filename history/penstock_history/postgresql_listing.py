@@ -59,11 +59,19 @@ def _plain_conditions(query: RunQuery) -> _Conditions:
     if query.roots_only:
         conditions.add("runs.parent IS NULL")
     if query.states:
-        wanted = {state.upper() for state in query.states}
-        types = [at for at, name in enumerate(TYPES) if name in wanted]
-        names = sorted(wanted.difference(TYPES))
-        conditions.add("(runs.type = ANY({}::smallint[]) OR upper(runs.state) = ANY({}::text[]))", types, names)
+        _add_states(query, conditions)
     return conditions
+
+
+def _add_states(query: RunQuery, conditions: _Conditions) -> None:
+    wanted = {state.upper() for state in query.states}
+    types = [at for at, name in enumerate(TYPES) if name in wanted]
+    names = sorted(wanted.difference(TYPES))
+    of_types = f"runs.type IN ({', '.join(map(str, types))})" if types else "false"
+    if names:
+        conditions.add(f"({of_types} OR upper(runs.state) = ANY({{}}::text[]))", names)
+    else:
+        conditions.add(of_types)  # no value: what is not COMPLETED has an index of its own
 
 
 async def _add_place(connection: Connection, query: RunQuery, conditions: _Conditions) -> bool:

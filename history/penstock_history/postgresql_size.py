@@ -10,7 +10,7 @@ from penstock_history.postgresql_schema import COMPLETED, VERSION
 
 __all__ = ("expired_roots", "facts", "no_facts")
 
-_INDEXES = {"runs": 4, "states": 1, "flows": 2, "results": 1, "logs": 2}
+_INDEXES = {"runs": 3, "states": 1, "flows": 2, "results": 1, "logs": 2}
 """The tables that grow, and in how many indexes each of their rows is."""
 
 _ROW, _ENTRY, _SAMPLE = 28, 20, 1_000
