@@ -161,7 +161,7 @@ def test_a_file_that_may_not_grow_goes_on_when_it_may(tmp_path: Path) -> None:
         try:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, most))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (800_000, most))
             fill(tmp_path / "history.db", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))
         except BaseException:
             traceback.print_exc()
