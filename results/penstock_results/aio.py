@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 
 def _twin(
     method: Callable[Concatenate[ResultStore, _P], _T],
-) -> Callable[Concatenate[AsyncResultStore, _P], Awaitable[_T]]:
-    """Make the awaitable twin of a method."""
+) -> Callable[[object], Callable[Concatenate[AsyncResultStore, _P], Awaitable[_T]]]:
+    """Put the awaitable twin of a method, signature and docstring included, in the place of what is decorated."""
 
     @wraps(method)
     async def twin(self: AsyncResultStore, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -29,7 +29,7 @@ def _twin(
 
         return await anyio.to_thread.run_sync(partial(method, self.store, *args, **kwargs))
 
-    return twin
+    return lambda _: twin
 
 
 class AsyncResultStore:
@@ -42,15 +42,50 @@ class AsyncResultStore:
     def __init__(self, store: ResultStore) -> None:
         self.store = store
 
-    write = _twin(ResultStore.write)
-    read = _twin(ResultStore.read)
-    find = _twin(ResultStore.find)
-    info = _twin(ResultStore.info)
-    inspect = _twin(ResultStore.inspect)
-    exists = _twin(ResultStore.exists)
-    delete = _twin(ResultStore.delete)
-    keys = _twin(ResultStore.keys)
-    gc = _twin(ResultStore.gc)
-    keep_last = _twin(ResultStore.keep_last)
-    delete_prefix = _twin(ResultStore.delete_prefix)
-    delete_results = _twin(ResultStore.delete_results)
+    @_twin(ResultStore.write)
+    def write(self) -> None:
+        """See `ResultStore.write`."""
+
+    @_twin(ResultStore.read)
+    def read(self) -> None:
+        """See `ResultStore.read`."""
+
+    @_twin(ResultStore.find)
+    def find(self) -> None:
+        """See `ResultStore.find`."""
+
+    @_twin(ResultStore.info)
+    def info(self) -> None:
+        """See `ResultStore.info`."""
+
+    @_twin(ResultStore.inspect)
+    def inspect(self) -> None:
+        """See `ResultStore.inspect`."""
+
+    @_twin(ResultStore.exists)
+    def exists(self) -> None:
+        """See `ResultStore.exists`."""
+
+    @_twin(ResultStore.delete)
+    def delete(self) -> None:
+        """See `ResultStore.delete`."""
+
+    @_twin(ResultStore.keys)
+    def keys(self) -> None:
+        """See `ResultStore.keys`."""
+
+    @_twin(ResultStore.gc)
+    def gc(self) -> None:
+        """See `ResultStore.gc`."""
+
+    @_twin(ResultStore.keep_last)
+    def keep_last(self) -> None:
+        """See `ResultStore.keep_last`."""
+
+    @_twin(ResultStore.delete_prefix)
+    def delete_prefix(self) -> None:
+        """See `ResultStore.delete_prefix`."""
+
+    @_twin(ResultStore.delete_results)
+    def delete_results(self) -> None:
+        """See `ResultStore.delete_results`."""

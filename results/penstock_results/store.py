@@ -21,11 +21,11 @@ from penstock.errors import (
     SerializationError,
 )
 from penstock.ports import Clock
-from penstock_results import housekeeping
 from penstock_results.blobs import Blobs, connect, local_path
 from penstock_results.compression import codec
 from penstock_results.digests import fastest
 from penstock_results.formats import HEAD_READ, ContainerWriter, Head, Written, read_container, read_head
+from penstock_results.housekeeping import Housekeeping
 from penstock_results.naming import blob_name, check_key, check_prefix, key_of, new_key
 from penstock_results.references import ResultReference
 from penstock_results.serializers import Serializer, choose, pickle_allowed, refuse_code, serializer_named
@@ -61,7 +61,7 @@ class ResultInfo:
     python: str
 
 
-class ResultStore:
+class ResultStore(Housekeeping):
     """Keeps values under keys.
 
     A store is a description, cheap to make and to pickle; it connects when first used, in each process anew. All
@@ -279,11 +279,6 @@ class ResultStore:
         except OSError as error:
             raise ResultError(f"{self._place} could not be listed: {error}") from error
         return sorted(key for key in found if key is not None)
-
-    gc = housekeeping.gc
-    keep_last = housekeeping.keep_last
-    delete_prefix = housekeeping.delete_prefix
-    delete_results = housekeeping.delete_results
 
     @property
     def blobs(self) -> Blobs:

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
     from penstock.flows import Flow
     from penstock.tasks import Task
 
+C = TypeVar("C", bound=Callable[..., Any])
 D = TypeVar("D", bound="Definition[..., Any]")
 
 __all__ = ("find_flow", "find_task", "loading", "parameters_option", "read_parameters")
 
-parameters_option = click.option(
-    "-p",
-    "--parameter",
-    "given",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A parameter, read as its annotation says: text, a number, JSON. KEY=@FILE reads the value from a file.",
-)
+
+def parameters_option(command: C) -> C:
+    """Give a command the option ``-p KEY=VALUE``, whose values it gets as ``given``."""
+    text = "A parameter, read as its annotation says: text, a number, JSON. KEY=@FILE reads the value from a file."
+    return click.option("-p", "--parameter", "given", multiple=True, metavar="KEY=VALUE", help=text)(command)
 
 
 def find_flow(target: str) -> Flow[..., Any]:
