@@ -33,7 +33,7 @@ D = TypeVar("D", bound=Definition[..., Any])
 
 _MAIN = ("__main__", "__mp_main__")
 _alive: WeakValueDictionary[str, Flow[..., Any]] = WeakValueDictionary()
-"""Flows that were made inside functions, so that no name leads to them, and were recorded by this process."""
+"""Flows that this process has recorded: of one made inside a function, or in a notebook, no name may lead to it."""
 
 
 def entrypoint_of(flow: Flow[..., Any]) -> str | None:
@@ -52,8 +52,7 @@ def entrypoint_of(flow: Flow[..., Any]) -> str | None:
     if module is None or name is None or not (owner is None or isinstance(owner, type)):
         return None
     entrypoint = f"{_place(module, function)}:{_name_in(module, flow, name)}"
-    if "<" in entrypoint:
-        _alive[entrypoint] = flow
+    _alive[entrypoint] = flow
     return entrypoint
 
 
