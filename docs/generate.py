@@ -1,8 +1,8 @@
 """Writes what the pages take from the code, and the programs that are taken from the pages.
 
-``python docs/generate.py`` draws the diagrams of the states and of the packages, and writes every Python block that has
-``<!-- file: name.py -->`` before it into docs/examples, so that it can be run without being copied. A test fails when
-anything is behind.
+``python docs/generate.py`` draws the diagrams of the states and of the packages, describes the command line, and writes
+every Python block that has ``<!-- file: name.py -->`` before it into docs/examples, so that it can be run without being
+copied. A test fails when anything is behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-import code_map  # noqa: E402 (a neighbour, wherever this is run)
+import cli_page  # noqa: E402 (a neighbour, wherever this is run)
+import code_map  # noqa: E402
 
 from penstock.states import TERMINAL, TRANSITIONS, StateType  # noqa: E402
 
@@ -29,6 +30,7 @@ def generated() -> Iterator[tuple[Path, str]]:
     for page, diagram in (("reference/states.md", states()), ("explanation/architecture.md", code_map.diagram())):
         path = DOCS / page
         yield path, with_diagram(path.read_text(encoding="utf-8"), diagram)
+    yield DOCS / "reference" / "cli.md", cli_page.page()
     for page in sorted(DOCS.rglob("*.md")):
         for found in PROGRAM.finditer(page.read_text(encoding="utf-8")):
             yield DOCS / "examples" / found["name"], f"# From docs/{page.relative_to(DOCS)}.\n{found['code']}"

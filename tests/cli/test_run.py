@@ -141,6 +141,7 @@ def test_a_failure_shows_the_users_traceback_and_has_its_code(penstock, flows: F
     assert answer.code == Exit.FAILED
     assert "ValueError: three is too many" in answer.err
     assert 'command_flows.py", line' in answer.err
+    assert "states.py" not in answer.err
     assert answer.out.startswith("Failed  ")
     answer = penstock("run", flows("wobbly"), "--json")
     assert answer.code == Exit.FAILED

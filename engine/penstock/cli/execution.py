@@ -6,7 +6,6 @@ import asyncio  # noqa: TID251 (a command has no loop yet)
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from inspect import iscoroutine
@@ -16,6 +15,7 @@ import click
 
 from penstock.cli.exits import Exit
 from penstock.cli.output import print_json, print_line
+from penstock.cli.tracebacks import print_failure
 from penstock.cli.words import duration, state_cell
 from penstock.engine import Engine
 from penstock.ports import Event
@@ -52,7 +52,7 @@ def execute(call: Callable[[], Any], as_json: bool) -> None:
     if failure is not None:
         if run is None:
             raise failure
-        traceback.print_exception(failure)
+        print_failure(failure)
     assert run is not None, "a flow that has ended has had states"
     _report(run, value, as_json)
 

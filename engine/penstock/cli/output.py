@@ -80,11 +80,13 @@ class Column(NamedTuple):
         title: Its heading.
         right: Whether its cells end at the same place.
         spare: Whether a terminal leaves it out if it is too narrow, or if nothing is in it.
+        wraps: Whether its cells take several lines if the terminal is too narrow; else what does not fit is cut off.
     """
 
     title: str
     right: bool = False
     spare: bool = False
+    wraps: bool = False
 
 
 class Cell(NamedTuple):
@@ -127,9 +129,16 @@ def _print_rich(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> No
     contents = [max((cell_len(row[place].text) for row in rows), default=0) for place in range(len(columns))]
     shown = _that_fit(columns, contents, console().width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    widest = max(shown, key=lambda place: contents[place])
     for place in shown:
-        column = columns[place]
-        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis")
+        title, right, _, wraps = columns[place]
+        table.add_column(
+            title,
+            justify="right" if right else "left",
+            no_wrap=not wraps,
+            overflow="fold" if wraps else "ellipsis",
+            min_width=None if place == widest else max(contents[place], len(title)),
+        )
     for row in rows:
         table.add_row(*(Text(row[place].text, style=row[place].style) for place in shown))
     console().print(table)

@@ -6,7 +6,6 @@ import difflib
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from penstock.cli.tracebacks import is_the_users, print_failure
 from penstock.errors import FlowNotFound, ParameterBindError
 
 if TYPE_CHECKING:
@@ -75,20 +75,10 @@ def loading() -> Generator[None, None, None]:
     try:
         yield
     except FlowNotFound as error:
-        _show_where(error.__cause__)
+        cause = error.__cause__
+        if cause is not None and is_the_users(cause):
+            print_failure(cause)
         raise
-
-
-def _show_where(error: BaseException | None) -> None:
-    """Print the part of a traceback that lies in the user's files, if any does."""
-    trace = error.__traceback__ if error is not None else None
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
-        trace = trace.tb_next
-    if error is not None and trace is not None:
-        traceback.print_exception(error.with_traceback(trace))
-
-
-_NOT_THE_USERS = {"importlib", "penstock", "penstock_history"}
 
 
 def _be_the_program(module: str) -> None:

@@ -15,10 +15,14 @@ from penstock.cli.output import Cell, Column, json_option, print_facts, print_js
 from penstock.cli.words import byte_count, duration, iso, local_time, state_cell
 
 if TYPE_CHECKING:
+    from penstock.cli.runs.timeline import Tree
     from penstock_history.database import Reader
     from penstock_history.records import AttemptRecord, RunRecord, StateRecord
 
 __all__ = ("command",)
+
+_TRIES = 200
+"""Runs whose attempts are drawn one by one; each is a question to the database."""
 
 
 @click.command("show")
@@ -28,13 +32,16 @@ __all__ = ("command",)
 def command(run: str, everything: bool, as_json: bool) -> None:
     """Show a run: its states and attempts, and the runs inside it on a time line.
 
-    A bar is dotted while the run waited, and solid from its first attempt to its end.
+    A bar is dotted while the run waited, and solid while an attempt was running.
     """
     from penstock.cli.runs.access import reading, the_run
+    from penstock.cli.runs.timeline import Tree
 
     with reading() as reader:
         found = the_run(reader, run)
         states, attempts, inside = reader.states(found.id), reader.attempts(found.id), _inside(reader, found)
+        several = [each.id for each in (found, *inside) if each.attempts > 1]
+        tries = {run_id: reader.attempts(run_id) for run_id in several[:_TRIES]}
     if as_json:
         print_json(_facts(found, states, attempts, inside))
         return
@@ -46,7 +53,7 @@ def command(run: str, everything: bool, as_json: bool) -> None:
         _print_attempts(attempts)
     if inside:
         print_line("")
-        _print_timeline(found, inside, everything)
+        _print_timeline(found, Tree(inside, tries, everything))
 
 
 def _inside(reader: Reader, run: RunRecord) -> list[RunRecord]:
@@ -124,7 +131,7 @@ def _cache(found: int, inside: Sequence[RunRecord]) -> str | None:
 
 def _print_states(run: RunRecord, states: Iterable[StateRecord]) -> None:
     print_table(
-        (Column("AFTER", right=True), Column("STATE"), Column("MESSAGE")),
+        (Column("AFTER", right=True), Column("STATE"), Column("MESSAGE", wraps=True)),
         (
             (duration(state.time - run.created), state_cell(state.type, state.name), state.message or "")
             for state in states
@@ -154,9 +161,9 @@ def _print_attempts(attempts: Iterable[AttemptRecord]) -> None:
     )
 
 
-def _print_timeline(run: RunRecord, inside: Sequence[RunRecord], everything: bool) -> None:
-    from penstock.cli.runs.timeline import draw, lines_of
+def _print_timeline(run: RunRecord, tree: Tree) -> None:
+    from penstock.cli.runs.timeline import draw
 
     width = shutil.get_terminal_size((100, 24)).columns
-    for cells in draw(lines_of(run, inside, everything), width, time.time()):
+    for cells in draw(list(tree.lines(run)), width, time.time()):
         print_line(*cells)

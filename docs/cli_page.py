@@ -1,25 +1,19 @@
-"""Writes docs/reference/cli.md from the command itself.
-
-``python docs/generate_cli.py`` writes it; a test fails when the page is behind the command.
-"""
+"""The page docs/reference/cli.md, made of the command itself; docs/generate.py writes it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
 from penstock.cli.app import penstock
 from penstock.cli.exits import MEANINGS
 
-PAGE = Path(__file__).parent / "reference" / "cli.md"
-
 HEAD = """\
 # The command line
 
-Written by `docs/generate_cli.py` from the command itself. [How to use it](../howto/command-line.md).
+Written from the command itself. [How to use it](../howto/command-line.md).
 
 `penstock` is also `python -m penstock`. Every command that prints something has `--json`: one JSON document on
 standard output, or one object a line from `runs logs`. Times are ISO 8601. Messages and log lines go to standard
@@ -63,7 +57,3 @@ def row(option: click.Option) -> str:
     value = "" if option.is_flag else f" {option.metavar or 'TEXT'}"
     default = f" By default {option.default}." if option.show_default else ""
     return f"| `{', '.join(option.opts)}{value}` | {option.help}{default} |"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
