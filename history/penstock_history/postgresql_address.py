@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from penstock.errors import ConfigurationError
 
 __all__ = ("Address",)
+
+_SHOWN = ("host", "port", "database", "dbname")
+"""The options that say where the database is, if the URL has them among its options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Address:
                 "and in it a user's name or password is percent-encoded: %40 for @, %3A for :, %2F for /, %23 for #, "
                 "%3F for ?, %25 for %."
             )
-        return Address(f"postgresql://{place}{parts.path}", text, patience)
+        options = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] in _SHOWN], safe="/,:")
+        return Address(f"postgresql://{place}{parts.path}{options and f'?{options}'}", text, patience)
 
 
 def _is_host(text: str) -> bool:

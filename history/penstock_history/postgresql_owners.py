@@ -5,7 +5,7 @@ back when the session ends: with the process, however that ends, but also with t
 on the server's clock, renewed with every group, and a process is dead only if its lock is free *and* its lease is over.
 A process that is stopped for an hour keeps its lock; one whose connection was cut has the time of its lease to come
 back. While the server itself is down nobody can renew anything, so a lease lasts at least until that long after its
-start.
+start. Where it can be seen that the process is gone (`postgresql_places`), nobody waits for the lease.
 
 Being found dead is final: `lost` is set in the transaction that marks the runs, and whatever the process writes later
 is refused (`postgresql_statements`). Whoever buries the dead locks their rows, and whoever looks at the same time skips
@@ -18,10 +18,23 @@ from uuid import UUID
 
 from penstock_history.keys import to_uuid
 from penstock_history.postgresql_connection import Connection
+from penstock_history.postgresql_places import here, is_gone
 from penstock_history.postgresql_schema import APPLICATION, COMPLETED, CRASHED, FIRST_KEY, LAST_KEY
 from penstock_history.records import OwnerRecord
 
-__all__ = ("ALIVE", "RECORDING", "bury", "claim", "end", "forget", "is_alive", "number_of_prefix", "register", "renew")
+__all__ = (
+    "ALIVE",
+    "RECORDING",
+    "bury",
+    "claim",
+    "end",
+    "forget",
+    "gone",
+    "is_alive",
+    "number_of_prefix",
+    "register",
+    "renew",
+)
 
 RECORDING = "ended IS NULL AND lost IS NULL"
 
@@ -32,18 +45,21 @@ _HOLDERS = f"""SELECT pid FROM pg_locks
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 
 ALIVE = f"""(
-    greatest(renewed, pg_postmaster_start_time()) + make_interval(secs => lease) > now() OR EXISTS ({_HOLDERS})
+    EXISTS ({_HOLDERS}) OR id <> ALL ($1::integer[])
+    AND greatest(renewed, pg_postmaster_start_time()) + make_interval(secs => lease) > now()
 )"""
+"""Whether an owner is alive; takes the numbers of those that are `gone` if they hold no lock."""
 
 
 async def register(connection: Connection, owner: OwnerRecord, lease: float) -> int:
     """Write down a process that begins to record, and give its number; the session holds its lock from then on."""
     async with connection.transaction():
         number = await connection.fetchval(
-            """INSERT INTO penstock.owners (pid, host, started, lease, renewed) VALUES ($1, $2, $3, $4, now())
-            RETURNING id""",
+            """INSERT INTO penstock.owners (pid, host, place, started, lease, renewed)
+            VALUES ($1, $2, $3, $4, $5, now()) RETURNING id""",
             owner.pid,
             owner.host,
+            here(),
             owner.started,
             lease,
         )
@@ -80,10 +96,16 @@ async def number_of_prefix(connection: Connection, owner: int, prefix: bytes) ->
     return int(number)
 
 
+async def gone(connection: Connection) -> list[int]:
+    """The owners that were processes of this machine and are no more."""
+    rows = await connection.fetch(f"SELECT id, pid FROM penstock.owners WHERE place = $1 AND {RECORDING}", here())
+    return [owner for owner, pid in rows if is_gone(pid)]
+
+
 async def is_alive(connection: Connection, owner: int) -> bool:
     """Whether a process still runs and records."""
-    statement = f"SELECT {ALIVE} FROM penstock.owners WHERE id = $1 AND {RECORDING}"
-    return bool(await connection.fetchval(statement, owner))
+    statement = f"SELECT {ALIVE} FROM penstock.owners WHERE id = $2 AND {RECORDING}"
+    return bool(await connection.fetchval(statement, await gone(connection), owner))
 
 
 async def bury(connection: Connection) -> list[UUID]:
@@ -92,7 +114,8 @@ async def bury(connection: Connection) -> list[UUID]:
     async with connection.transaction():
         dead = await connection.fetch(
             f"""SELECT id, pid, host FROM penstock.owners WHERE {RECORDING} AND NOT {ALIVE}
-            FOR UPDATE SKIP LOCKED"""
+            FOR UPDATE SKIP LOCKED""",
+            await gone(connection),
         )
         for owner, pid, host in dead:
             await connection.execute(f"UPDATE penstock.owners SET lost = {_NOW} WHERE id = $1", owner)

@@ -46,6 +46,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             pid bigint NOT NULL,
             host text NOT NULL,
+            place text,
             started double precision NOT NULL,
             lease double precision NOT NULL,
             renewed timestamptz NOT NULL,

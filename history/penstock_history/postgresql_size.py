@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from penstock_history.postgresql_connection import Connection
-from penstock_history.postgresql_owners import ALIVE, RECORDING
+from penstock_history.postgresql_owners import ALIVE, RECORDING, gone
 from penstock_history.postgresql_schema import COMPLETED, VERSION
 
 __all__ = ("expired_roots", "facts", "no_facts")
@@ -58,7 +58,7 @@ async def expired_roots(connection: Connection, age: float | None, count: int | 
 
 async def facts(connection: Connection, url: str) -> dict[str, Any]:
     """What there is to say about the history; see `Reader.facts`."""
-    database, *numbers = await connection.fetchrow(_FACTS)
+    database, *numbers = await connection.fetchrow(_FACTS, await gone(connection))
     return {"database": database, "schema": VERSION, "url": url, **dict(zip(_COUNTED, map(int, numbers), strict=True))}
 
 

@@ -121,6 +121,8 @@ class PostgreSQLWriter:
         self._closed = True
         try:
             self._call(lambda connection: owners.end(connection, self._owner.id, time.time()))
+        except HistoryWriteError:
+            pass  # the server sees for itself that the session ends, and the lease does the rest
         finally:
             self._session.close()
 

@@ -102,6 +102,17 @@ def test_a_machine_that_died_is_noticed_within_two_leases(postgresql_url: str, r
     assert alive.type == "RUNNING"
 
 
+def test_a_process_that_is_gone_from_this_machine_is_not_waited_for(postgresql_url: str, reader: Reader) -> None:
+    database = PostgreSQL(postgresql_url, lease=1000.0)
+    with Companion(database) as one, Companion(database) as another:
+        runs, owner = one.do(begin_runs, 1), one.do(owner_of)
+        assert reader.is_alive(owner)
+        assert another.do(reap) == []
+        one.kill()
+        wait_for(lambda: another.do(reap) == runs)
+        assert not reader.is_alive(owner)
+
+
 def test_a_machine_that_stands_still_is_alive_for_ever(
     postgresql_server: Server, postgresql_url: str, name: str
 ) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from penstock.errors import HistoryError
+from penstock_history import postgresql_owners
 from penstock_history.database import Durability, Reader, Writer
 from penstock_history.postgresql import PostgreSQL
 from penstock_history.probes import Story
@@ -29,6 +30,7 @@ class OnHost:
 
     def open_writer(self, prefix: int, durability: Durability) -> Writer:
         platform.node = lambda: self.host
+        postgresql_owners.here = lambda: self.host
         return self.database.open_writer(prefix, durability)
 
     def open_reader(self) -> Reader:
