@@ -50,7 +50,7 @@ class SQLite:
         """Open the file to read it; one of an old version, or only just made, is brought up to date first."""
         if not self._path.exists():
             return _nothing()
-        connection = connect(self._path, read_only=True)
+        connection = connect(self._path, "ro", "query_only = 1")
         try:
             version = check_version(connection, str(self._path))
         except BaseException as error:
@@ -62,7 +62,7 @@ class SQLite:
             return connection
         connection.close()
         self.migrate()
-        return connect(self._path, read_only=True)
+        return self._connect_reader()
 
 
 def _is_half_made(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from penstock.errors import HistoryError
 from penstock_history.filesystems import network_kind
@@ -132,24 +133,27 @@ def create(path: Path) -> None:
         _sync_folder(path.parent)
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, mode: Literal["rw", "ro"], *pragmas: str) -> sqlite3.Connection:
     """Open the file as it is.
+
+    Args:
+        path: The file.
+        mode: Whether it may be written, or only read.
+        pragmas: What the connection is told first.
 
     Raises:
         sqlite3.Error: If that is not possible.
     """
-    mode = "ro" if read_only else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=_PATIENCE,
         isolation_level=None,
         check_same_thread=False,
-        cached_statements=64,
     )
     try:
-        connection.execute("PRAGMA query_only = 1" if read_only else "PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA mmap_size = 0")
+        for pragma in ("mmap_size = 0", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
         raise

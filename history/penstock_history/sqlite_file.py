@@ -35,7 +35,7 @@ class SQLiteFile:
 
     def __init__(self, path: Path, durability: Durability) -> None:
         self.path = path
-        self._durability: Durability = durability
+        self._synchronous = f"synchronous = {_SYNCHRONOUS[durability]}"
         self._process = os.getpid()
         self._log = Path(f"{path}-wal")
         self._checkpoint_above = _LOG
@@ -47,7 +47,7 @@ class SQLiteFile:
         try:
             with self.changing() as connection:
                 _bring_up_to_date(connection, path)
-                self._set_durability(connection)
+                connection.execute(f"PRAGMA {self._synchronous}")
         except BaseException:
             self.close()
             raise
@@ -124,13 +124,13 @@ class SQLiteFile:
             )
 
     def _connect(self) -> sqlite3.Connection:
-        connection = connect(self.path)
-        self._set_durability(connection)
-        connection.execute(f"PRAGMA journal_size_limit = {_LOG}")
-        return connection
-
-    def _set_durability(self, connection: sqlite3.Connection) -> None:
-        connection.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[self._durability]}")
+        return connect(
+            self.path,
+            "rw",
+            self._synchronous,
+            f"journal_size_limit = {_LOG}",
+            "wal_autocheckpoint = 0",
+        )
 
 
 def _size(path: Path) -> int:

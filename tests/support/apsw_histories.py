@@ -33,13 +33,18 @@ class ApswConnection:
     Args:
         path: The file.
         vfs: The name of the file system; alone on the file, because those in Python have no shared memory.
+        pragmas: What the connection is told first.
     """
 
-    def __init__(self, path: Path, vfs: str) -> None:
+    def __init__(self, path: Path, vfs: str, pragmas: tuple[str, ...]) -> None:
         with _as_sqlite3():
             self._connection = apsw.Connection(str(path), apsw.SQLITE_OPEN_READWRITE, vfs)
-            self.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self.execute("PRAGMA wal_autocheckpoint = 0")
+            try:
+                for pragma in ("locking_mode = EXCLUSIVE", *pragmas):
+                    self._connection.execute(f"PRAGMA {pragma}")
+            except apsw.Error:
+                self.close()
+                raise
 
     def execute(self, statement: str, values: Any = ()) -> ApswCursor:
         with _as_sqlite3():
@@ -60,4 +65,4 @@ def _as_sqlite3() -> Generator[None, None, None]:
 
 def use_apsw(monkeypatch: pytest.MonkeyPatch, vfs: str) -> None:
     """Have histories opened through apsw for the rest of the test."""
-    monkeypatch.setattr(sqlite_file, "connect", lambda path: ApswConnection(path, vfs))
+    monkeypatch.setattr(sqlite_file, "connect", lambda path, mode, *pragmas: ApswConnection(path, vfs, pragmas))
