@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check bench chaos docs wheel
+.PHONY: demo test check bench bench-check bench-peers chaos docs lowest versions wheel
 
 demo: .venv/installed  ## the delays of 336,776 flights: prints where the report lies
 	$(BIN)/python docs/examples/flights.py --out demo-report
@@ -17,6 +17,12 @@ check: .venv/installed  ## style and types
 
 bench: .venv/installed  ## what each promise costs, beside its floor
 	$(BIN)/python benchmarks/run.py
+
+bench-check: .venv/installed  ## whether a ratio is worse than the one that was kept
+	$(BIN)/python benchmarks/run.py --check
+
+bench-peers: .venv/installed  ## the same work on Prefect, Dagster, DBOS and others, each in an environment of its own
+	$(BIN)/python benchmarks/side_by_side.py
 
 chaos: .venv/installed  ## long runs under kill -9, full disks and cut networks
 	$(BIN)/python -m pytest -m chaos

@@ -1,6 +1,6 @@
 """How many calls should travel together: fixed sizes beside ``"auto"``, for short, middling and long tasks.
 
-python benchmarks/batching.py [--small] [--json FILE]      writes batching.svg beside the JSON file
+python benchmarks/batching.py [--small] [--json FILE]
 
 The floor of each row is the fixed size that was the quickest, which nobody knows beforehand; ``"auto"`` has to come
 close to it for every length. The constants of penstock/schedule.py and each runner's ``batch_seconds`` were chosen by
@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import measure
 from burning import burn, loops_for
@@ -49,6 +49,11 @@ class Sweep:
     def best_fixed(self) -> Size:
         """The quickest size that is a number."""
         return min((size for size in self.turns if size != "auto"), key=self.median)
+
+    def medians(self) -> dict[str, Any]:
+        """What is kept of it: microseconds of a task, all told, for every size."""
+        each = {str(size): self.median(size) / self.count * 1e6 for size in SIZES}
+        return {"runner": self.runner, "seconds": self.seconds, "count": self.count, "medians": each}
 
 
 @flow
@@ -95,43 +100,15 @@ def row(found: Sweep) -> measure.Row:
     )
 
 
-def draw(found: list[Sweep]) -> bytes:
-    """Plot the time of a task over the size of its batch."""
-    import io
-
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    names = list(dict.fromkeys(each.runner for each in found))
-    figure, axes = pyplot.subplots(1, len(names), figsize=(4 * len(names), 3.6), squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
-        for each in found:
-            if each.runner == name:
-                medians = [each.median(size) / each.count * 1e6 for size in SIZES]
-                axis.plot([str(size) for size in SIZES], medians, "o-", label=f"{each.seconds * 1e3:g} ms")
-        axis.set(title=f"{name} runner", xlabel="calls in a batch", yscale="log")
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("µs a task, all told")
-    axes[0][-1].legend(title="task lasts")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
-    return drawn.getvalue()
-
-
 def main() -> None:
-    """Sweep, print, and write the figures and the plot."""
+    """Sweep, print, and write the figures, from which plots.py draws."""
     options = measure.arguments(__doc__)
     facts = measure.machine()
     found = sweeps(options.small)
-    measure.finish([row(each) for each in found], facts, options.json)
+    measure.finish([row(each) for each in found], facts, options.json, sweeps=[each.medians() for each in found])
     for each in found:
-        medians = ", ".join(f"{size}: {each.median(size) / each.count * 1e6:,.0f}" for size in SIZES)
+        medians = ", ".join(f"{size}: {median:,.0f}" for size, median in each.medians()["medians"].items())
         print(f"{each.runner} runner, {each.seconds * 1e3:g} ms, µs a task by size: {medians}")
-    if options.json:
-        options.json.with_name("batching.svg").write_bytes(draw(found))
 
 
 if __name__ == "__main__":

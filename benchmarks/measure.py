@@ -15,13 +15,14 @@ import logging
 import os
 import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+
+from tables import Table
 
 PAIRS = 5
 Measurement = Callable[[], float]
@@ -181,17 +182,15 @@ def describe(facts: dict[str, Any]) -> str:
     )
 
 
-def show(rows: Iterable[Row], title: str) -> None:
-    """Print the table."""
-    from rich.console import Console
-    from rich.table import Table
+def table(rows: Sequence[Row], title: str = "") -> Table:
+    """The rows as a table, the missed promises to be seen first."""
+    missed = frozenset(index for index, row in enumerate(rows) if row.verdict == "MISSED")
+    return Table(title, COLUMNS, [row.cells() for row in rows], texts=2, red=missed)
 
-    table = Table(title=title, title_justify="left", title_style="")
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in COLUMNS[:2] else "right")
-    for row in rows:
-        table.add_row(*row.cells(), style="red" if row.verdict == "MISSED" else None)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+def rows_of(report: dict[str, Any]) -> list[Row]:
+    """The rows of a report, which says with each what follows from it."""
+    return [Row(**{key: value for key, value in row.items() if key != "verdict"}) for row in report["rows"]]
 
 
 def arguments(description: str | None) -> argparse.Namespace:
@@ -200,15 +199,20 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a fraction of the size and two pairs, for the suite")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
     logging.getLogger("penstock").setLevel(logging.WARNING)
+    os.environ["PENSTOCK_HISTORY"] = "none"  # read by this process and those that it starts
     return parser.parse_args()
 
 
-def finish(rows: Sequence[Row], facts: dict[str, Any], report: Path | None) -> None:
-    """Print the table and, if somebody asked for it, write the report."""
-    show(rows, describe(facts))
-    if report is not None:
-        figures = [{**asdict(row), "verdict": row.verdict} for row in rows]
-        report.write_text(json.dumps({"machine": facts, "rows": figures}, indent=1))
+def finish(rows: Sequence[Row], facts: dict[str, Any], file: Path | None, **more: Any) -> None:
+    """Print the table and, if somebody asked for it, write the report with whatever else belongs to it."""
+    table(rows, describe(facts)).show()
+    if file is not None:
+        file.write_text(json.dumps(report(rows, facts) | more, indent=1))
+
+
+def report(rows: Sequence[Row], facts: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of rows."""
+    return {"machine": facts, "rows": [{**asdict(row), "verdict": row.verdict} for row in rows]}
 
 
 def program(description: str | None, measure: Callable[[bool], list[Row]]) -> None:

@@ -2,7 +2,6 @@
 
 python benchmarks/results.py                    full size: 512 MB, 1,000,000 rows, medians of 5 on fresh paths
 python benchmarks/results.py --small            a hundredth of it, for the test suite
-python benchmarks/results.py --peer PYTHON      the peer's store as well, run by an interpreter that has Prefect 3
 python benchmarks/results.py --s3               the same array to a real S3 server on loopback (rclone) as well
 python benchmarks/results.py --json FILE        the figures as a file
 
@@ -20,7 +19,6 @@ import json
 import os
 import pickle
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,7 +34,6 @@ from penstock.results import ResultStore
 
 ROUNDS = 5
 MB = 1_000_000
-PEER = Path(__file__).with_name("peer_results.py")
 
 Write = Callable[[Path, Any], None]
 Read = Callable[[Path], Any]
@@ -343,23 +340,6 @@ def _transfer(store: ResultStore, value: Any) -> tuple[float, float, float, floa
     return size / write_s, size / read_s, write_peak, max(0.0, read_peak)
 
 
-def peer(python: str, scale: float, folder: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Measure the peer's store on the same values; no row if the interpreter does not have it. It does not sync."""
-    if subprocess.run([python, "-c", "import prefect, pandas, pyarrow"], capture_output=True, check=False).returncode:
-        print(f"{python} has no prefect, pandas and pyarrow: the peer is left out", file=sys.stderr)
-        return {}
-    inputs, outputs = folder / "peer-values", folder / "peer-results"
-    inputs.mkdir()
-    outputs.mkdir()
-    for name, value in values(scale).items():
-        (inputs / name).write_bytes(pickle.dumps(value, protocol=5))
-    environment = {**os.environ, "PREFECT_HOME": str(folder / "peer-home"), "PREFECT_LOGGING_LEVEL": "ERROR"}
-    command = [python, str(PEER), str(inputs), str(outputs), str(rounds)]
-    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-    report = json.loads(printed.splitlines()[-1])
-    return {f"{name}, Prefect {report['version']}": figures for name, figures in report["figures"].items()}
-
-
 def lines(report: dict[str, Any]) -> Iterator[str]:
     """Lay the figures out as tables."""
     columns = {"write_s": 3, "read_s": 3, "ratio": 2, "best": 2, "write_peak_mb": 0, "read_peak_mb": 0, "size_mb": 1}
@@ -367,7 +347,7 @@ def lines(report: dict[str, Any]) -> Iterator[str]:
     for row in report["large"]:
         figures = "".join(f"{row[column]:15.{digits}f}" for column, digits in columns.items())
         yield f"{row['value']:10} {row['way']:16}{figures}"
-    for name in ("peer", "small", "digests", "s3"):
+    for name in ("small", "digests", "s3"):
         yield ""
         for label, figures in report.get(name, {}).items():
             yield f"{name:8} {label:28} " + "  ".join(
@@ -381,7 +361,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--small", action="store_true", help="a hundredth of the size, one round")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each large value is written and read")
     parser.add_argument("--s3", action="store_true", help="also to a real S3 server on loopback")
-    parser.add_argument("--peer", metavar="PYTHON", help="an interpreter with Prefect 3, pandas and pyarrow")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args(arguments)
     scale, rounds, calls = (0.01, 1, 5) if options.small else (1.0, options.rounds, 200)
@@ -391,8 +370,6 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             "small": small(Path(folder), calls),
             "digests": digests(Path(folder), scale),
         }
-        if options.peer:
-            report["peer"] = peer(options.peer, scale, Path(folder), rounds)
         if options.s3:
             report["s3"] = s3(scale, Path(folder), rounds)
     print("\n".join(lines(report)))

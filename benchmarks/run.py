@@ -1,11 +1,13 @@
 """All benchmarks, one after the other: the table of the promises, what each costs here, and whether it is kept.
 
-python benchmarks/run.py            measures, prints, and writes docs/reference/performance.md with its plots
-python benchmarks/run.py --small    a fraction of the size, and writes nothing
-python benchmarks/run.py NAME ...   only these, and writes nothing
+python benchmarks/run.py            measures, prints, keeps the figures, and writes docs/reference/performance.md
+python benchmarks/run.py NAME ...   only these, beside the figures that are kept of the others
+python benchmarks/run.py --check [NAME ...]   compares with the kept figures instead of keeping new ones
+python benchmarks/run.py --small [NAME ...]   a fraction of the size, and keeps nothing
 
-Ends with status 1 if a promise is not kept. What is judged is always a ratio, or a difference, to a floor that was
-measured in the same run, never a time.
+Ends with status 1 if a promise is not kept; with --check, if a figure is worse than the kept one by more than the noise
+of a shared machine. What is judged is always a ratio, or a difference, to a floor that was measured in the same run,
+never a time.
 """
 
 from __future__ import annotations
@@ -19,24 +21,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import figures
 import measure
+import page
 
 FOLDER = Path(__file__).parent
-PAGE = FOLDER.parent / "docs" / "reference" / "performance.md"
-NAMES = (
-    "direct",
-    "fanout",
-    "scaling",
-    "processes",
-    "dask_runner",
-    "ray_runner",
-    "cpu",
-    "batching",
-    "imports",
-    "memory",
-    "results",
-)
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+NAMES = (*page.PROMISES, "ledger")
+
+# How much worse than the kept figure is no accident: medians of one commit, measured on different days beside whatever
+# else the machine did, lay up to a third apart. A difference in milliseconds or megabytes may also grow by a few.
+WORSE = 1.5
+MORE = {"x": 0.0, "ms": 20.0, "MB": 5.0}
 
 
 def run(name: str, folder: Path, small: bool) -> dict[str, Any]:
@@ -44,14 +39,10 @@ def run(name: str, folder: Path, small: bool) -> dict[str, Any]:
     report = folder / f"{name}.json"
     command = [sys.executable, str(FOLDER / f"{name}.py"), "--json", str(report), *(["--small"] if small else [])]
     subprocess.run(command, check=True)
-    return dict(json.loads(report.read_text()))
-
-
-def rows_of(name: str, report: dict[str, Any]) -> list[measure.Row]:
-    """Read a report."""
+    found = {"measured": f"{datetime.now(UTC):%Y-%m-%d}", **json.loads(report.read_text())}
     if name == "results":
-        return result_rows(report["large"])
-    return [measure.Row(**{key: value for key, value in row.items() if key != "verdict"}) for row in report["rows"]]
+        found |= measure.report(result_rows(found["large"]), measure.machine())
+    return found
 
 
 def result_rows(large: list[dict[str, Any]]) -> list[measure.Row]:
@@ -66,25 +57,16 @@ def result_rows(large: list[dict[str, Any]]) -> list[measure.Row]:
     ]
 
 
-def markdown(rows: list[measure.Row], facts: dict[str, Any]) -> str:
-    """The table for the page."""
-    lines = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}: {measure.describe(facts)}.",
-        "",
-        f"| {' | '.join(measure.COLUMNS)} |",
-        "|---|---|--:|--:|--:|--:|--:|",
-        *(f"| {' | '.join(row.cells())} |" for row in rows),
-    ]
-    return "\n".join(lines)
-
-
-def publish(rows: list[measure.Row], facts: dict[str, Any], folder: Path) -> None:
-    """Put the table between the page's marks, and the plots beside the page."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(rows, facts)}\n\n{END}{after}")
-    for plot in folder.glob("*.svg"):
-        (PAGE.parent / plot.name).write_bytes(plot.read_bytes())
+def regressions(name: str, rows: list[measure.Row]) -> list[str]:
+    """What became worse than it was when the figures were kept."""
+    kept = figures.read(name)
+    before = {} if kept is None else {row.path: row for row in measure.rows_of(kept)}
+    found = list[str]()
+    for row in rows:
+        was = before.get(row.path)
+        if was is not None and row.result > max(was.result, 0.0) * WORSE + MORE[row.unit]:
+            found.append(f"{row.path}: {row.result:.2f} {row.unit}, and it was {was.result:.2f}")
+    return found
 
 
 def main() -> int:
@@ -92,19 +74,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    rows, worse = list[measure.Row](), list[str]()
     facts = measure.machine()
-    rows = list[measure.Row]()
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
         for name in options.names or NAMES:
-            rows += rows_of(name, run(name, Path(folder), options.small))
-        if not options.small and not options.names:
-            publish(rows, facts, Path(folder))
-    measure.show(rows, measure.describe(facts))
-    missed = [row.path for row in rows if row.verdict == "MISSED"]
-    return 1 if missed and not options.small else 0
+            report = run(name, Path(folder), options.small)
+            rows += measure.rows_of(report)
+            worse += regressions(name, measure.rows_of(report)) if options.check else []
+            if not options.small and not options.check:
+                figures.keep(name, report)
+    measure.table(rows, measure.describe(facts)).show()
+    if options.check:
+        print("\n".join(worse) or "Nothing is worse than it was.")
+        return 1 if worse else 0
+    if options.small:
+        return 0
+    page.write()
+    return 1 if any(row.verdict == "MISSED" for row in rows) else 0
 
 
 if __name__ == "__main__":

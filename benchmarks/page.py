@@ -1,0 +1,152 @@
+"""docs/reference/performance.md, its plots and the README's table, made from the kept figures.
+
+python benchmarks/page.py           writes them
+python benchmarks/page.py --check   says whether they are what the figures make, and writes nothing
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import figures
+import ledger
+import measure
+import peer_tables
+import plots
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "reference" / "performance.md"
+README = ROOT / "README.md"
+PLOTS = PAGE.parent / "plots"
+
+# The benchmarks of the promises, in the order of the table, and the peers.
+PROMISES = (
+    "direct",
+    "fanout",
+    "scaling",
+    "processes",
+    "dask_runner",
+    "ray_runner",
+    "cpu",
+    "batching",
+    "imports",
+    "memory",
+    "results",
+)
+PEERS = tuple(peer_tables.NAMES)
+
+
+def made() -> dict[Path, bytes]:
+    """Every file as the figures make it."""
+    peers = [peer for peer in figures.peers(PEERS) if peer["cases"] or "failed" in peer]
+    drawn = {PLOTS / f"{name}.svg": plots.svg(draw) for name, draw in _plots(peers).items()}
+    sections = {"promises": promises(), "ledger": spent(), "batching": swept(), "peers": beside(peers)}
+    return {
+        PAGE: _filled(PAGE, sections).encode(),
+        README: _filled(README, {"promises": sections["promises"]}).encode(),
+        **drawn,
+    }
+
+
+def write() -> None:
+    """Write what has changed."""
+    PLOTS.mkdir(exist_ok=True)
+    for file, content in made().items():
+        if not file.exists() or file.read_bytes() != content:
+            file.write_bytes(content)
+
+
+def _plots(peers: peer_tables.Peers) -> dict[str, plots.Draw]:
+    found: dict[str, plots.Draw] = {}
+    if any(peer["cases"] for peer in peers):
+        for draw in (plots.overhead, plots.throughput, plots.memory, plots.bandwidth):
+            found[draw.__name__] = partial(draw, peers)
+    if sweeps := figures.read("batching"):
+        found["batching"] = partial(plots.batching, sweeps["sweeps"])
+    if spent := figures.read("ledger"):
+        found["ledger"] = partial(plots.ledger, spent["paths"])
+    return found
+
+
+def _filled(file: Path, sections: dict[str, str]) -> str:
+    """The file's text with what stands between its marks replaced."""
+    text = file.read_text(encoding="utf-8")
+    for name, content in sections.items():
+        before, begin, rest = text.partition(f"<!-- {name}: begin -->")
+        _, end, after = rest.partition(f"<!-- {name}: end -->")
+        if not end:
+            raise ValueError(
+                f"{file.name} has no place for {name}: write <!-- {name}: begin --> and <!-- {name}: end -->."
+            )
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return text
+
+
+def promises() -> str:
+    """The table of the promises."""
+    reports = [report for name in PROMISES if (report := figures.read(name)) is not None]
+    rows = [row for report in reports for row in measure.rows_of(report)]
+    return f"{_measured(reports)}\n\n{measure.table(rows).markdown()}"
+
+
+def spent() -> str:
+    """Where the microseconds go."""
+    report = figures.read("ledger")
+    if report is None:
+        return "Not measured yet."
+    return f"{_measured([report])}\n\n{ledger.table(report['paths']).markdown()}\n\n![ledger](plots/ledger.svg)"
+
+
+def swept() -> str:
+    """The sweep of the batch sizes."""
+    return "![batching](plots/batching.svg)" if figures.read("batching") else "Not measured yet."
+
+
+def beside(peers: peer_tables.Peers) -> str:
+    """The tables of the peers, and how each was used."""
+    if not peers:
+        return "Not measured yet."
+    pictures = {0: "overhead", 1: "throughput", 3: "bandwidth", 4: "memory"}
+    parts = [_measured(peers)]
+    for index, table in enumerate(peer_tables.tables(peers)):
+        parts += [f"### {table.title}", table.markdown()]
+        if index in pictures:
+            parts.append(f"![{table.title}](plots/{pictures[index]}.svg)")
+    parts.append("### How each was used")
+    parts += [f"**{_versions(peer)}.** {_flat(peer['about'])}" for peer in peers]
+    return "\n\n".join(parts)
+
+
+def _measured(reports: Sequence[dict[str, Any]]) -> str:
+    """When and on what; the load is that of the first."""
+    days = sorted({report["measured"] for report in reports})
+    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"Measured on {when}: {measure.describe(reports[0]['machine'])}." if reports else "Not measured yet."
+
+
+def _versions(peer: dict[str, Any]) -> str:
+    versions = [f"{name} {version}" for name, version in peer["versions"].items()]
+    return f"{peer_tables.NAMES[peer['name']]} ({', '.join(versions) or 'not installed'})"
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def main() -> int:
+    """Write, or check; give the exit status."""
+    if "--check" not in sys.argv:
+        write()
+        return 0
+    stale = [str(file.relative_to(ROOT)) for file, content in made().items() if file.read_bytes() != content]
+    if stale:
+        print(f"Not what the kept figures make: {', '.join(stale)}. Run python benchmarks/page.py.", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Penstock and its peers side by side: the same work, each in an environment and in processes of its own.
+
+python benchmarks/side_by_side.py               all; keeps the figures and writes docs/reference/performance.md
+python benchmarks/side_by_side.py NAME ...      only these, beside the figures that are kept of the others
+python benchmarks/side_by_side.py --small NAME ...   a fraction of the size, and keeps nothing
+
+What a peer does is in its one file in benchmarks/peers; what is measured, in peers/work.py. A peer that cannot be
+installed, or cannot do some of the work, is a line of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import environments
+import figures
+import measure
+import page
+import peer_tables
+import watched
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+PROGRAMS = Path(__file__).parent / "peers"
+NAMES = ("bare", "penstock", "prefect", "dagster", "dbos", "parsl", "taskiq", "hamilton", "joblib")
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything.
+
+    Attributes:
+        counts: Tasks of a fan-out; each is tried only if the one before was finished.
+        held: Tasks whose memory is looked at, likewise.
+        burning: Tasks and milliseconds of each.
+        rounds: How often a large result is kept, and the cold start made.
+        settings: What `work` reads from its environment.
+        patience: Seconds that a program gets besides its rounds.
+    """
+
+    counts: tuple[int, ...]
+    held: tuple[int, ...]
+    burning: tuple[tuple[int, float], ...]
+    rounds: int
+    settings: dict[str, str]
+    patience: float
+
+
+FULL = Size(
+    (1_000, 10_000, 100_000),
+    (100, 1_000, 10_000, 100_000),
+    ((2_000, 1), (200, 20)),
+    ROUNDS,
+    {"CAP": "120", "MEGABYTES": "512", "ROUND": "2"},
+    120.0,
+)
+SMALL = Size((100,), (10, 100), ((20, 1),), 1, {"CAP": "10", "MEGABYTES": "5", "ROUND": "0.02"}, 20.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One process of a peer's program.
+
+    Attributes:
+        what: The kind of work; see peers/work.py.
+        arguments: What else the program is told.
+        memory: Whether it is run to look at its memory, not for the time.
+        after: The key of the case without which this one is not tried.
+    """
+
+    what: str
+    arguments: tuple[str, ...]
+    memory: bool = False
+    after: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name among the figures."""
+        return " ".join(["memory" if self.memory else "time", self.what, *self.arguments])
+
+
+def cases(facts: dict[str, Any], size: Size) -> Iterator[Case]:
+    """What a peer that can do this much is asked to do."""
+    for way in facts["ways"]:
+        yield Case("overhead", (way,))
+    for way in facts["fan_outs"]:
+        yield from _growing("fanout", way, size.counts, memory=False)
+    main = facts["fan_outs"][0]
+    yield from _growing("once", main, size.held, memory=True)
+    for way in facts["parallel"]:
+        for count, milliseconds in size.burning:
+            yield Case("cpu", (way, str(count), str(milliseconds)))
+    if facts["large"]:
+        yield Case("large", (str(size.rounds),))
+        yield Case("large", ("1",), memory=True)
+    yield Case("cold", (main,))
+    yield Case("cold", (main,), memory=True)
+
+
+def _growing(what: str, way: str, counts: tuple[int, ...], *, memory: bool) -> Iterator[Case]:
+    before = None
+    for count in counts:
+        case = Case(what, (way, str(count)), memory, before)
+        yield case
+        before = case.key
+
+
+class Peer:
+    """A peer's program, and what came of its cases."""
+
+    def __init__(self, name: str, size: Size) -> None:
+        self.name = name
+        self._program = PROGRAMS / f"with_{name}.py"
+        self._size = size
+        self.figures: dict[str, Any] = {
+            "name": name,
+            "about": ast.get_docstring(ast.parse(self._program.read_text(encoding="utf-8"))),
+            "measured": f"{datetime.now(UTC):%Y-%m-%d}",
+            "machine": measure.machine(),
+            "versions": {},
+            "cases": {},
+        }
+
+    def prepare(self) -> list[Case]:
+        """Install it and ask what it can do; nothing if that fails, and the figures say why."""
+        try:
+            self._python = environments.interpreter(self.name, self._program)
+        except environments.CannotInstall as error:
+            self.figures["failed"] = str(error)
+            return []
+        facts = self._once(Case("ways", ()))
+        if "failed" in facts:
+            self.figures["failed"] = facts["failed"]
+            return []
+        self.figures["versions"] = facts["versions"]
+        return list(cases(facts, self._size))
+
+    def measure(self, case: Case) -> None:
+        """Do one case; whatever goes wrong is what came of it."""
+        done = self.figures["cases"]
+        if case.after is not None and not done[case.after].get("rounds"):
+            done[case.key] = {"untried": True}
+            return
+        report = self._once(case)
+        if case.what == "cold" and not case.memory:
+            for _ in range(self._size.rounds - 1):
+                report["rounds"] += self._once(case).get("rounds", [])
+        done[case.key] = report
+
+    def _once(self, case: Case) -> dict[str, Any]:
+        """Run the program once, and give its report with what was seen from outside."""
+        limit = float(self._size.settings["CAP"]) * (ROUNDS + 3) + self._size.patience
+        with tempfile.TemporaryDirectory(prefix="penstock-peers-", ignore_cleanup_errors=True) as folder:
+            report = Path(folder) / "report.json"
+            command = [self._python, str(self._program), str(report), case.what, *case.arguments]
+            ended = watched.run(command, Path(folder), limit, memory=case.memory)
+            if not report.exists():
+                over = f"stopped after {limit:.0f} s" if ended.status is None else f"ended with {ended.status}"
+                return {"failed": f"{over}: {ended.last_words}"}
+            found = dict(json.loads(report.read_text()))
+        if case.what == "cold" and "ended" in found:
+            found["rounds"] = [found.pop("ended") - ended.began]
+        return found | ({"peak_mb": ended.peak_mb} if case.memory else {})
+
+
+def compare(names: list[str], size: Size) -> Iterator[dict[str, Any]]:
+    """Measure peer after peer."""
+    os.environ.update({f"PENSTOCK_BENCH_{name}": value for name, value in size.settings.items()})
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for name in names:
+            peer = Peer(name, size)
+            bar = progress.add_task(f"{name}: install", total=None)
+            plan = peer.prepare()
+            progress.update(bar, total=len(plan))
+            for case in plan:
+                progress.update(bar, description=f"{name}: {case.key}")
+                peer.measure(case)
+                progress.advance(bar)
+            progress.update(bar, description=name if plan else f"{name}: {peer.figures.get('failed', '')[:100]}")
+            yield peer.figures
+
+
+def main() -> int:
+    """Compare what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--small", action="store_true")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    found = list[dict[str, Any]]()
+    for peer in compare(options.names or list(NAMES), SMALL if options.small else FULL):
+        found.append(peer)
+        if not options.small:
+            figures.keep(f"peers/{peer['name']}", peer)
+    for table in peer_tables.tables(found if options.small else figures.peers(NAMES)):
+        table.show()
+    if not options.small:
+        page.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

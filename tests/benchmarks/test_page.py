@@ -1,0 +1,71 @@
+"""The page, its plots and the check are made from the kept figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of what the page is made of, to be spoilt."""
+    for folder in ("benchmarks", "docs/reference"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    return tmp_path
+
+
+def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(root / "benchmarks" / arguments[0]), *arguments[1:]]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def change(root: Path, name: str, content: Any) -> None:
+    (root / "benchmarks" / "measured" / f"{name}.json").write_text(json.dumps(content))
+
+
+def kept(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "measured" / f"{name}.json").read_text())
+
+
+def test_the_page_is_what_the_figures_make() -> None:
+    ended = run(ROOT, "page.py", "--check")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_figure_that_changed_makes_the_page_stale_until_it_is_written(copy: Path) -> None:
+    figures = kept("imports")
+    figures["rows"][0]["result"] += 1000
+    figures["rows"][0]["verdict"] = "MISSED"
+    change(copy, "imports", figures)
+    ended = run(copy, "page.py", "--check")
+    assert ended.returncode == 1
+    assert "docs/reference/performance.md" in ended.stderr
+    assert "README.md" in ended.stderr
+    assert run(copy, "page.py").returncode == 0
+    assert run(copy, "page.py", "--check").returncode == 0
+    assert "MISSED" in (copy / "docs" / "reference" / "performance.md").read_text()
+
+
+def test_the_check_measures_against_the_kept_ratios(copy: Path) -> None:
+    figures = kept("imports")
+    for row in figures["rows"]:
+        row["result"] = 10_000.0
+    change(copy, "imports", figures)
+    assert run(copy, "run.py", "--check", "--small", "imports").returncode == 0
+    for row in figures["rows"]:
+        row["result"] = 0.0
+    change(copy, "imports", figures)
+    ended = run(copy, "run.py", "--check", "--small", "imports")
+    assert ended.returncode == 1
+    assert "import penstock, memory: " in ended.stdout
+    assert ", and it was 0.00" in ended.stdout
+    assert json.loads((copy / "benchmarks" / "measured" / "imports.json").read_text()) == figures
