@@ -1,4 +1,4 @@
-"""What ``import penstock``, with all its names, costs beside the bare interpreter; on Linux only.
+"""What ``import penstock``, with all its names, and the command cost beside the bare interpreter; on Linux only.
 
 python benchmarks/imports.py [--small] [--json FILE]
 """
@@ -37,14 +37,26 @@ def start_and_import() -> tuple[float, float]:
     return run("from penstock import *")
 
 
+def start_and_say() -> tuple[float, float]:
+    """What one takes that executes ``penstock version``."""
+    return run(
+        "import io, sys; sys.argv[1:], sys.stdout = ['version'], io.StringIO()\n"
+        "from penstock.cli.app import main\n"
+        "assert main() == 0\n"
+        "sys.stdout = sys.__stdout__"
+    )
+
+
 def rows(small: bool) -> list[measure.Row]:
-    """Start both in turn, after one start each that fills the disk's cache."""
-    start(), start_and_import()
-    turns = [(start(), start_and_import()) for _ in range(2 if small else 21)]
-    milliseconds, megabytes = ([(bare[part], ours[part]) for bare, ours in turns] for part in (0, 1))
+    """Start all in turn, after one start each that fills the disk's cache."""
+    start(), start_and_import(), start_and_say()
+    turns = [(start(), start_and_import(), start_and_say()) for _ in range(2 if small else 21)]
+    imports, megabytes = ([(bare[part], ours[part]) for bare, ours, _ in turns] for part in (0, 1))
+    commands = [(bare[0], command[0]) for bare, _, command in turns]
     return [
-        measure.exceed("import penstock, processor time", "bare interpreter", 150, "ms", milliseconds),
+        measure.exceed("import penstock, processor time", "bare interpreter", 150, "ms", imports),
         measure.exceed("import penstock, memory", "bare interpreter", 25, "MB", megabytes),
+        measure.exceed("penstock version, processor time", "bare interpreter", 150, "ms", commands),
     ]
 
 

@@ -36,7 +36,7 @@ PATHS = {
     "ray_runner": ["Ray runner, .submit", "Ray runner, .map with auto batches"],
     "cpu": ["process runner, 20 x 1 ms", "process runner, 4 x 20 ms"],
     "batching": [f"process runner, auto, {shape}" for shape in ("100 x 0.01 ms", "50 x 1 ms", "2 x 50 ms")],
-    "imports": ["import penstock, processor time", "import penstock, memory"],
+    "imports": ["import penstock, processor time", "import penstock, memory", "penstock version, processor time"],
     "memory": [
         "100 submitted tasks",
         "map_iter on threads",

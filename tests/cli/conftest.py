@@ -113,7 +113,7 @@ def penstock(home: Path) -> Command:
     return Command(home, {})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Command:
     """The command, with a home in which three flows have been run; only look at it."""
     command = Command(tmp_path_factory.mktemp("recorded"), {})

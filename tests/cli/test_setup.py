@@ -34,7 +34,7 @@ def test_every_setting_is_shown_with_its_source(penstock, tmp_path: Path) -> Non
 
 
 def test_the_settings_are_those_of_the_page() -> None:
-    listed = re.findall(r"^\| `PENSTOCK_(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^\| `PENSTOCK_(\w+)`", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(name.lower() for name in listed) == sorted(DEFAULTS)
 
 

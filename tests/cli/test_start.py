@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,22 @@ def test_saying_what_it_is_imports_nothing_heavy(arguments: tuple[str, ...]) -> 
 
 def test_the_heavy_modules_would_be_noticed() -> None:
     assert _imported("results", "ls") != []
+
+
+def _processor_time(*command: str) -> float:
+    """Seconds of the processor that a process takes; the least of five, without what its neighbours do to it."""
+    taken = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
+def test_saying_the_version_costs_little_more_than_click_itself() -> None:
+    floor = _processor_time(sys.executable, "-c", "import click")
+    assert _processor_time(sys.executable, "-m", "penstock", "version") < 2 * floor
 
 
 def test_the_version(penstock) -> None:
