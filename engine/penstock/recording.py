@@ -15,16 +15,17 @@ from penstock.waiting import was_given_up
 __all__ = ("complete", "find_room", "make_known")
 
 
-async def find_room(run: Run, host: Host, room: Signal) -> None:
+async def find_room(run: Run, host: Host, recorder: Recorder) -> None:
     """Wait with a run's first state until what has begun before it is written; bounds what waits in memory.
 
     Raises:
         BaseException: What interrupted the wait. The run has its first state then, and can end.
     """
-    interruption = await _happens(room, host)
-    if interruption is not None:
-        run.become(StateType.PENDING)
-        raise interruption
+    while (room := recorder.room) is not None:
+        interruption = await _happens(room, host)
+        if interruption is not None:
+            run.become(StateType.PENDING)
+            raise interruption
 
 
 async def make_known(run: FlowRun, host: Host, recorder: Recorder) -> None:

@@ -56,7 +56,7 @@ async def execute(run: Run, host: Host) -> None:
     recorder = run.engine.recorder
     try:
         if recorder is not None and recorder.room is not None:
-            await find_room(run, host, recorder.room)
+            await find_room(run, host, recorder)
         run.become(_PENDING)
         if run.scope.cancel_reason is not None or _caller_is_stopped(run):
             raise host.cancellations[0](f"{run} was cancelled before it began")

@@ -61,7 +61,7 @@ def default_history() -> History | None:
     A test suite is no such program: under pytest there is a history only where one is named.
     """
     named = settings("history", str, None)
-    if named is None and "PYTEST_VERSION" not in os.environ:
+    if named is None and not os.environ.get("PYTEST_VERSION"):
         named = os.fspath(home() / "history.db")
     return open_history(named)
 

@@ -6,7 +6,6 @@ import os
 import threading  # noqa: TID251 (engines are made on many threads)
 from collections.abc import Iterator
 from contextlib import closing
-from typing import cast
 from uuid import UUID
 
 from penstock.errors import ConfigurationError, RunNotFound
@@ -25,8 +24,8 @@ class History:
     Reading needs no engine, does not disturb whoever writes, and works when that process is dead.
 
     Args:
-        url: A path or ``sqlite:///path`` for a file, ``postgresql://user:password@host/name`` for a server; by default
-            what ``PENSTOCK_HISTORY`` names, or the file ``history.db`` in Penstock's home.
+        url: A path or ``sqlite:///path`` for a file, ``postgresql://user:password@host/name`` for a server, or a
+            `Database`; by default what ``PENSTOCK_HISTORY`` names, or the file ``history.db`` in Penstock's home.
         durability: What survives. With ``"fast"`` a run whose value is stored is recorded before anybody is told that
             it has completed, so that it survives the end of the process, and the newest records are lost when the
             power fails; with ``"full"`` every run is recorded on the disk before anybody is told, and fails if that
@@ -37,9 +36,10 @@ class History:
         ConfigurationError: If one of them cannot work.
     """
 
-    def __init__(self, url: str | os.PathLike[str] | None = None, durability: Durability | None = None) -> None:
-        given: str = os.fspath(url) if url is not None else settings("history", str, "none")
-        self._database = open_database(home() / "history.db" if url is None and given == "none" else given)
+    def __init__(
+        self, url: str | os.PathLike[str] | Database | None = None, durability: Durability | None = None
+    ) -> None:
+        self._database = _database_at(url)
         self.durability: Durability = durability or settings("durability", _durability, "fast")
         _durability(self.durability)
 
@@ -131,10 +131,19 @@ _recorders: dict[str, Recorder] = {}
 _lock = threading.Lock()
 
 
+def _database_at(where: str | os.PathLike[str] | Database | None) -> Database:
+    if where is None:
+        named = settings("history", str, "none")
+        return open_database(home() / "history.db" if named == "none" else named)
+    return open_database(where) if isinstance(where, str | os.PathLike) else where
+
+
 def _durability(text: str) -> Durability:
-    if text not in ("none", "fast", "full"):
-        raise ConfigurationError(f"durability={text!r}: give 'none', 'fast' or 'full'.")
-    return cast(Durability, text)
+    known: tuple[Durability, ...] = ("none", "fast", "full")
+    for durability in known:
+        if text == durability:
+            return durability
+    raise ConfigurationError(f"durability={text!r}: give 'none', 'fast' or 'full'.")
 
 
 def _uuid(run_id: UUID | str) -> UUID:

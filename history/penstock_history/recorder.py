@@ -197,7 +197,7 @@ class Recorder:
         try:
             self._scribe.open()
         except HistoryError:
-            self.close(0.0)
+            self.close(_GRACE)
             raise
 
     def remove(self, engine: EngineView, timeout: float) -> None:
@@ -235,6 +235,9 @@ class Recorder:
 
     def _promise(self, life: Life | None, before: Progress | None) -> Signal:
         signal = Signal()
+        if before is None and self._scribe.is_failing:
+            signal.complete()  # nobody is held up by a database that does not work
+            return signal
         with self._lock:  # or the writer could leave before it has seen it
             self._backlog.add_promise(Promise(signal, monotonic(), life, before))
         return signal
@@ -277,9 +280,10 @@ class Recorder:
 
     def _find_room(self) -> bool:
         """Whether one more run can wait to be written; those that come after it are to wait before they begin."""
-        if not self._scribe.is_failing:
+        if self.room is None and not self._scribe.is_failing:
             with self._lock:
                 self.room = self.room or Signal()
+            self._backlog.hurry()
         if len(self._backlog.lives) < 2 * MOST_WAITING:
             return True
         if not self._backlog.lost_runs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading  # noqa: TID251 (this is the writer's thread)
 from collections.abc import Callable, Sequence
-from time import monotonic  # noqa: TID251 (a lease is renewed in real time, whatever clock the runs have)
+from time import monotonic, sleep  # noqa: TID251 (a lease is renewed in real time, whatever clock the runs have)
 from uuid import UUID
 
 from penstock.clock import serve_timers_here
@@ -31,6 +31,9 @@ _MOST = 20_000
 
 _RENEW = 10.0
 """Seconds between two signs of life, a third of what a database waits for one."""
+
+_LAST_CHANCE = 1.0
+"""Seconds that the end of a program waits for a database that does not work."""
 
 _LISTEN = 1.0
 """Seconds between two looks at what other processes want; one takes 10 µs."""
@@ -79,6 +82,7 @@ class Scribe:
         self._error: HistoryError | None = None
         self._writer: Writer | None = None
         self._pause = _BACK_OFF
+        self._is_lost = False
         self._renewed = 0.0
         self._listened = 0.0
 
@@ -126,10 +130,17 @@ class Scribe:
         while not self._closing.is_set():
             self._rest()
             self._write_what_waits()
-        if not self.is_failing:
-            self._write_what_waits()
+        self._write_the_last()
         if self._writer is not None:
             self._writer.close()
+
+    def _write_the_last(self) -> None:
+        """Write what came meanwhile; a database that does not work gets a few more chances."""
+        deadline = monotonic() + _LAST_CHANCE
+        while self.backlog and not self._is_lost and monotonic() < deadline:
+            self._write_what_waits()
+            if self.is_failing:
+                sleep(_BACK_OFF)
 
     def _rest(self) -> None:
         """Wait until there is something to write and it has gathered, or until it is time to try again."""
@@ -238,7 +249,7 @@ class Scribe:
     def _lose(self, error: OwnerLost, promises: list[Promise]) -> None:
         """End here: whatever this process records from now on, it records as somebody else."""
         self._closing.set()
-        self.is_failing = True
+        self.is_failing = self._is_lost = True
         self._forsake(error)
         for promise in (*promises, *self.backlog.take_promises()):
             promise.break_off(error)

@@ -1,0 +1,526 @@
+"""What an engine does is what its history says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from watching import WatchedDatabase
+from worlds import WORLDS, World
+
+from penstock import Engine, flow, get_run_logger, tags, task
+from penstock.errors import ConfigurationError, HistoryWriteError, UpstreamFailed
+from penstock.history import History, RunQuery, RunRecord
+from penstock.results import ResultReference
+from penstock.runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from penstock_history import backlog
+from penstock_history.records import Group
+
+WATCHDOG = 20.0
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    return History(tmp_path / "history.db")
+
+
+@contextmanager
+def recording(history: History) -> Iterator[Engine]:
+    """An engine that records there, with two threads."""
+    with Engine(ThreadPoolTaskRunner(max_workers=2), history=history) as engine:
+        yield engine
+
+
+def newest(history: History) -> RunRecord:
+    return history.runs(RunQuery(roots_only=True, kind=None))[0]
+
+
+def inside(history: History) -> dict[str, RunRecord]:
+    """The runs inside the newest root run, by their definitions."""
+    return {run.definition: run for run in history.inside(newest(history).id)}
+
+
+def names_of_states(history: History, run: RunRecord) -> list[str]:
+    return [state.name for state in history.states(run.id)]
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WATCHDOG
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait(gate: threading.Event) -> None:
+    assert gate.wait(WATCHDOG)
+
+
+@task
+def double(value: int) -> int:
+    return 2 * value
+
+
+# --- states, attempts and places ---
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=str)
+def test_a_flow_and_its_tasks(world: World, history: History) -> None:
+    @task
+    async def called(value: int) -> int:
+        return value
+
+    async def body() -> Any:
+        await world.get(called(1))
+        futures = [called.submit(value) for value in range(2)]
+        await world.get(double.submit(3))
+        return [await world.get(future) for future in futures]
+
+    called = task(world.function(called.fn), name="called")
+    with recording(history):
+        before = time.time()
+        assert world.run(flow(world.function(body), name="main")) == [0, 1]
+        after = time.time()
+    root = newest(history)
+    assert (root.kind, root.definition, root.state) == ("flow", "main", "Completed")
+    assert (root.parent, root.root) == (None, root.id)
+    children = list(history.inside(root.id))
+    placed = {(child.definition, child.position, child.parent, child.root) for child in children}
+    assert placed == {("called", number, root.id, root.id) for number in range(3)} | {("double", 0, root.id, root.id)}
+    for run in (root, *children):
+        states = history.states(run.id)
+        assert [(state.sequence, state.type) for state in states] == [(1, "PENDING"), (2, "RUNNING"), (3, "COMPLETED")]
+        times = [state.time for state in states]
+        assert before <= times[0] <= times[1] <= times[2] <= after
+        (attempt,) = history.attempts(run.id)
+        assert (attempt.number, attempt.started, attempt.ended) == (1, times[1], times[2])
+
+
+def test_attempts_and_when_the_next_is_due(history: History) -> None:
+    tries: list[float] = []
+
+    @task(retries=2, retry_delay_seconds=[0.05, 0])
+    def third_time_lucky() -> None:
+        tries.append(time.time())
+        if len(tries) < 3:
+            raise ValueError(f"not the {len(tries)}.")
+
+    with recording(history):
+        flow(lambda: third_time_lucky.submit().result(), name="main")()
+    run = inside(history)["third_time_lucky"]
+    states = history.states(run.id)
+    named = [(state.sequence, state.name, state.attempt) for state in states]
+    assert named == [
+        (1, "Pending", 0),
+        (2, "Running", 1),
+        (3, "AwaitingRetry", 1),
+        (4, "Retrying", 2),
+        (5, "Retrying", 3),
+        (6, "Completed", 3),
+    ]
+    waiting = states[2]
+    assert waiting.message is not None
+    assert "not the 1." in waiting.message
+    assert waiting.due is not None
+    assert waiting.time < waiting.due <= tries[1]
+    assert (run.attempts, run.sequence) == (3, 6)
+    first, second, third = history.attempts(run.id)
+    assert [first.number, second.number, third.number] == [1, 2, 3]
+    assert first.ended == waiting.time
+    assert third.state == "Completed"
+
+
+def test_ends_of_all_kinds(history: History) -> None:
+    @task
+    def fails() -> None:
+        raise LookupError("nothing there")
+
+    @task
+    def after(value: Any) -> None: ...
+
+    @task
+    def slow() -> None:
+        time.sleep(WATCHDOG)
+
+    @task(timeout_seconds=0.02)
+    def too_slow() -> None:
+        time.sleep(0.2)
+
+    @flow(name="main")
+    def main() -> None:
+        failed = fails.submit()
+        skipped = after.submit(failed)
+        with pytest.raises(LookupError):
+            failed.result()
+        with pytest.raises(UpstreamFailed):
+            skipped.result()
+        with pytest.raises(TimeoutError):
+            too_slow()
+        slow_one = slow.submit()
+        until(lambda: slow_one.state.is_running())
+        slow_one.cancel()
+
+    with Engine(ProcessPoolTaskRunner(max_workers=1), history=history, grace=5.0):
+        main()
+    runs = inside(history)
+    states = {name: (run.type, run.state) for name, run in runs.items()}
+    assert states == {
+        "fails": ("FAILED", "Failed"),
+        "after": ("SKIPPED", "UpstreamFailed"),
+        "too_slow": ("FAILED", "TimedOut"),
+        "slow": ("CANCELLED", "Cancelled"),
+    }
+    assert "nothing there" in (runs["fails"].message or "")
+    assert names_of_states(history, runs["after"]) == ["Pending", "UpstreamFailed"]
+    assert runs["after"].started is None
+    assert history.attempts(runs["after"].id) == []
+
+
+def test_what_a_worker_did(history: History) -> None:
+    with Engine(ProcessPoolTaskRunner(max_workers=1), history=history):
+        _nested_flow()
+    root = newest(history)
+    runs = list(history.inside(root.id))
+    outers = [run for run in runs if run.definition == "_outer"]
+    inners = [run for run in runs if run.definition == "_inner"]
+    assert [(run.parent, run.position) for run in outers] == [(root.id, 0), (root.id, 1)]
+    assert sorted((str(run.parent), run.position) for run in inners) == sorted(
+        (str(outer.id), position) for outer in outers for position in (0, 1)
+    )
+    for run in (*outers, *inners):
+        assert run.worker is not None
+        assert run.worker.startswith("pid ")
+        assert names_of_states(history, run)[0] == "Pending"
+        assert run.type == "COMPLETED"
+    assert all(run.seconds is not None and run.seconds >= 0 for run in outers), "measured by the worker"
+    assert [names_of_states(history, run) for run in inners if run.position == 1] == [
+        ["Pending", "Running", "Retrying", "Completed"]
+    ] * 2
+    lines = [line for line in history.logs(root.id) if "inner says" in line.message]
+    assert {line.run for line in lines} == {run.id for run in inners}
+
+
+@task(retries=1)
+def _inner(name: str, tries: list[int]) -> str:
+    tries.append(0)
+    if name == "b" and len(tries) < 2:
+        raise ValueError
+    get_run_logger().warning("inner says %s", name)
+    return name
+
+
+@task
+def _outer(number: int) -> str:
+    return _inner("a", []) + _inner("b", [])
+
+
+@flow
+def _nested_flow() -> None:
+    assert _outer.map(range(2)).result() == ["ab", "ab"]
+
+
+def test_names_and_tags(history: History) -> None:
+    @task(task_run_name="load {day}", tags=["io"])
+    def load(day: str) -> str:
+        return day
+
+    @task
+    def merge(days: list[str]) -> None: ...
+
+    @flow(flow_run_name="days from {first:02}")
+    def days(first: int) -> None:
+        with tags("night"):
+            loaded = load.submit(load.submit("monday"))
+        merge([loaded])
+
+    with recording(history):
+        days("7")  # type: ignore[arg-type]
+    root = newest(history)
+    assert root.name == "days from 07", "the name is made of the parameters as they are after validation"
+    assert [run.name for run in history.inside(root.id) if run.definition == "load"] == ["load monday"] * 2
+    assert {tuple(run.tags) for run in history.inside(root.id)} == {("io", "night"), ()}
+    merged = inside(history)["merge"]
+    assert merged.name == f"merge-{merged.id.int % 4096:03x}"
+
+
+def test_positions_begin_again_with_each_attempt(history: History) -> None:
+    tries: list[int] = []
+
+    @flow(retries=1, name="main")
+    def main() -> None:
+        double(1)
+        double(2)
+        tries.append(0)
+        if len(tries) < 2:
+            raise ValueError
+
+    with recording(history):
+        main()
+    assert [run.position for run in history.inside(newest(history).id)] == [0, 1, 0, 1]
+
+
+def test_where_a_value_is_stored(history: History, tmp_path: Path) -> None:
+    @task(persist_result=True, result_storage=tmp_path / "results", cache_key_fn=lambda *_: "always")
+    def costly() -> list[int]:
+        return [1, 2, 3]
+
+    with recording(history):
+        flow(costly, name="main")()
+        flow(costly, name="main")()
+    first, second = (
+        run for root in reversed(history.runs(RunQuery(roots_only=True))) for run in history.inside(root.id)
+    )
+    assert (first.cached, second.cached) == (False, True)
+    assert second.state == "Cached"
+    for run in (first, second):
+        assert run.result is not None
+        assert ResultReference(**run.result).load() == [1, 2, 3]
+        assert run.code is not None
+        assert run.inputs is not None
+    assert (first.code, first.inputs) == (second.code, second.inputs)
+
+
+def test_how_to_begin_a_flow_again(history: History) -> None:
+    with recording(history):
+        _configured(3, name="x")
+    root = newest(history)
+    assert root.entrypoint == f"{__name__}:_configured"
+    assert root.version == "2.1"
+    assert root.parameters == '{"number":3,"name":"x"}'
+    assert root.code is not None
+
+
+@flow(version="2.1")
+def _configured(number: int, name: str = "y") -> None: ...
+
+
+def test_a_run_is_seen_while_it_goes_on(history: History) -> None:
+    gate = threading.Event()
+
+    @task
+    def waits() -> None:
+        gate.wait(WATCHDOG)
+
+    with recording(history) as engine:
+        handle = engine.start(flow(lambda: waits.submit().result(), name="main"))
+        until(lambda: bool(history.runs()) and [run.type for run in history.inside(newest(history).id)] == ["RUNNING"])
+        assert newest(history).state == "Running"
+        gate.set()
+        handle.result(WATCHDOG)
+    assert newest(history).state == "Completed"
+    assert inside(history)["waits"].sequence == 3
+
+
+# --- log lines ---
+
+
+def test_lines_of_runs_are_recorded(history: History, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "penstock")
+
+    @flow(log_prints=True, name="main")
+    def main() -> None:
+        print("printed")
+        get_run_logger().debug("not this")
+        get_run_logger().info("%s %d", "formatted", 7)
+        logging.getLogger("penstock.elsewhere").warning("not a run's")
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            get_run_logger().exception("caught")
+        get_run_logger().warning("x" * 1_000_000)
+
+    with recording(history):
+        main()
+    lines = history.logs(newest(history).id)
+    texts = [line.message.partition(" - ")[2] for line in lines]
+    assert texts[1:3] == ["printed", "formatted 7"]
+    assert texts[3].startswith("caught\nTraceback")
+    assert texts[3].endswith("ValueError: broken")
+    assert len(texts[4]) < 11_000
+    assert texts[5] == "Finished in state Completed()"
+    assert not any("not this" in text or "not a run's" in text for text in texts)
+    assert [line.time for line in lines] == sorted(line.time for line in lines)
+    assert {(line.logger, line.run) for line in lines} == {("penstock.flow_runs", newest(history).id)}
+
+
+def test_a_filter_of_the_application_comes_first(history: History) -> None:
+    def redact(record: logging.LogRecord) -> bool:
+        record.msg = record.msg.replace("secret", "***")
+        return True
+
+    logger = logging.getLogger("penstock.flow_runs")
+    logger.addFilter(redact)
+    try:
+        with recording(history):
+            flow(lambda: get_run_logger().warning("a secret"), name="main")()
+    finally:
+        logger.removeFilter(redact)
+    (line,) = history.logs(newest(history).id)
+    assert line.message.endswith("a ***")
+    assert logger.filters == []
+
+
+def test_recording_configures_no_logging(history: History, capsys: pytest.CaptureFixture[str]) -> None:
+    loggers = [logging.getLogger(name) for name in ("", "penstock", "penstock.flow_runs", "penstock.task_runs")]
+    before = [(logger.level, tuple(logger.handlers)) for logger in loggers]
+    with recording(history):
+        flow(lambda: double(1), name="main")()
+        assert [(logger.level, tuple(logger.handlers)) for logger in loggers] == before
+
+
+def test_an_engine_without_a_history_is_not_recorded(history: History, caplog: pytest.LogCaptureFixture) -> None:
+    with recording(history), Engine(history=None) as silent:
+        flow(lambda: get_run_logger().warning("in private"), name="main")()
+        assert silent.recorder is None
+    assert history.runs(RunQuery(kind=None)) == []
+    assert "in private" in caplog.text
+
+
+# --- engines, processes and threads ---
+
+
+def test_two_engines_share_one_writer(history: History) -> None:
+    with recording(history) as one, recording(History(history.url)) as other:
+        assert one.recorder is other.recorder
+        one.start(flow(lambda: double(1), name="one")).result(WATCHDOG)
+        other.start(flow(lambda: double(1), name="other")).result(WATCHDOG)
+        writers = [thread.name for thread in threading.enumerate() if thread.name == "penstock-history"]
+        assert len(writers) == 1
+    assert {run.definition for run in history.runs()} == {"one", "other"}
+    assert not [thread for thread in threading.enumerate() if thread.name == "penstock-history"]
+
+
+def test_the_inner_engine_leaves_the_outer_one_its_history(history: History) -> None:
+    @flow(name="outer")
+    def outer() -> None:
+        with recording(History(history.url)) as inner:
+            inner.start(flow(lambda: double(1), name="inner")).result(WATCHDOG)
+        double(2)
+
+    with recording(history):
+        outer()
+    runs = {run.definition: run for run in history.runs()}
+    assert runs["outer"].state == "Completed"
+    assert runs["inner"].state == "Completed"
+    assert [run.state for run in history.inside(runs["outer"].id)] == ["Completed"]
+
+
+def test_one_history_has_one_durability(history: History) -> None:
+    with recording(history):
+        with pytest.raises(ConfigurationError, match=r"durability='fast' already.*not 'full'"):
+            Engine(history=History(history.url, "full"))
+    with Engine(history=History(history.url, "full")):
+        flow(lambda: double(1), name="main")()
+    assert newest(history).state == "Completed"
+
+
+@pytest.mark.parametrize("where", [7, object()])
+def test_what_is_no_history_is_refused(where: Any) -> None:
+    with pytest.raises(ConfigurationError, match="give a History, a URL or a path"):
+        Engine(history=where)
+    with pytest.raises(ConfigurationError, match="give 'none', 'fast' or 'full'"):
+        History("history.db", "often")  # type: ignore[arg-type]
+
+
+async def test_an_async_engine_opens_and_closes_off_the_loop(history: History) -> None:
+    async with Engine(history=history):
+        assert await flow(_async_main)() == 4
+    assert newest(history).state == "Completed"
+    assert not [thread for thread in threading.enumerate() if thread.name == "penstock-history"]
+
+
+async def _async_main() -> int:
+    return await task(_async_double)(2)
+
+
+async def _async_double(value: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * value
+
+
+# --- bounds ---
+
+
+def test_more_than_can_be_written_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is slower than the runs slows them down; memory stays bounded and nothing is lost."""
+    monkeypatch.setattr("penstock_history.recorder.MOST_WAITING", 50)
+    most = 0
+
+    def look(group: Group) -> None:
+        nonlocal most
+        most = max(most, len(group.runs))
+        time.sleep(0.02)
+
+    history = History(tmp_path / "history.db")
+    with recording(History(WatchedDatabase(history.database, look))):
+        flow(lambda: [double(value) for value in range(500)], name="direct")()
+        flow(lambda: double.map(range(500)).result(), name="mapped")()
+        asyncio.run(flow(_async_map, name="async")())
+    assert most <= 100
+    for run in history.runs():
+        assert len(list(history.inside(run.id))) == 500
+        assert run.state == "Completed"
+
+
+async def _async_map() -> None:
+    await task(_async_double).map(range(500))
+
+
+def test_nothing_is_left_running_when_the_database_is_gone_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What begins while nothing can be written and no room is left is not recorded; the rest has its end."""
+    monkeypatch.setattr("penstock_history.recorder.MOST_WAITING", 50)
+    gone = False
+
+    def look(group: Group) -> None:
+        if gone:
+            raise HistoryWriteError("the cable is out.")
+
+    history = History(tmp_path / "history.db")
+    begun, gate = threading.Event(), threading.Event()
+
+    @flow(name="main")
+    def main() -> int:
+        double(1)
+        begun.set()
+        gate.wait(WATCHDOG)
+        return sum(double(value) for value in range(500))
+
+    with recording(History(WatchedDatabase(history.database, look))) as engine:
+        handle = engine.start(main)
+        assert begun.wait(WATCHDOG)
+        until(lambda: bool(history.runs()))
+        gone = True
+        gate.set()
+        assert handle.result(WATCHDOG) == 249_500
+        gone = False
+    assert newest(history).state == "Completed"
+    runs = list(history.inside(newest(history).id))
+    assert 2 <= len(runs) < 500
+    assert {run.state for run in runs} == {"Completed"}
+    assert caplog.text.count("cannot be written") == 1
+    assert "the cable is out." in caplog.text
+    assert "not recorded" in caplog.text
+
+
+def test_a_flood_of_lines_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "_MOST_CHARACTERS", 100_000)
+    gate = threading.Event()
+    history = History(tmp_path / "history.db")
+    with recording(History(WatchedDatabase(history.database, lambda _: wait(gate)))):
+
+        @flow(name="main")
+        def main() -> None:
+            for _ in range(100):
+                get_run_logger().warning("x" * 5_000)
+            gate.set()
+
+        main()
+    assert 10 <= len(history.logs(newest(history).id)) <= 60
