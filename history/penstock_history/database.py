@@ -127,6 +127,17 @@ class Reader(Protocol):
         """The root runs that are too old (seconds), too many, or too much (bytes); oldest first."""
         ...
 
+    def values_of(self, root: UUID) -> list[tuple[str, str]]:
+        """Where values are stored that belong to a root run and to no other.
+
+        They are those that its runs and those inside have made or found, but for the ones that a run of another root
+        refers to as well, because it found them in the cache or continues this one.
+
+        Returns:
+            The store and the key of each.
+        """
+        ...
+
     def facts(self) -> dict[str, Any]:
         """What there is to say about the history: version, size, counts, where it lies."""
         ...

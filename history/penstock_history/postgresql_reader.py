@@ -136,6 +136,26 @@ class PostgreSQLReader:
 
         return self._read(read, [])
 
+    def values_of(self, root: UUID) -> list[tuple[str, str]]:
+        """See `Reader.values_of`."""
+
+        async def read(connection: Connection) -> list[tuple[str, str]]:
+            found = await find(connection, root)
+            if found is None:
+                return []
+            rows = await connection.fetch(
+                """SELECT DISTINCT mine.url, mine.key
+                FROM penstock.runs JOIN penstock.results AS mine ON mine.run = runs.id
+                WHERE runs.root = $1 AND mine.key IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM penstock.results AS other JOIN penstock.runs AS elsewhere ON elsewhere.id = other.run
+                    WHERE other.key = mine.key AND other.url = mine.url AND elsewhere.root <> $1
+                )""",
+                found.key,
+            )
+            return [(row["url"], row["key"]) for row in rows]
+
+        return self._read(read, [])
+
     def facts(self) -> dict[str, Any]:
         """See `Reader.facts`."""
         return self._read(lambda connection: facts(connection, self._url), no_facts(self._url))

@@ -117,6 +117,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             code text,
             cached boolean NOT NULL
         )""",
+        "CREATE INDEX results_by_key ON penstock.results (key) WHERE key IS NOT NULL",
         """CREATE TABLE penstock.logs (
             id bigint PRIMARY KEY,
             root bigint NOT NULL,

@@ -129,6 +129,24 @@ class SQLiteReader:
         with self._reading() as connection:
             return [self._rows.id(connection, key) for key in list(expired_roots(connection, age, count, size))]
 
+    def values_of(self, root: UUID) -> list[tuple[str, str]]:
+        """See `Reader.values_of`."""
+        with self._reading() as connection:
+            found = find(connection, root)
+            if found is None:
+                return []
+            return connection.execute(
+                """SELECT DISTINCT words.word, mine.key
+                FROM runs INDEXED BY runs_by_root
+                CROSS JOIN results AS mine ON mine.run = runs.id
+                CROSS JOIN words ON words.id = mine.url
+                WHERE runs.root = ?1 AND mine.key IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM results AS other CROSS JOIN runs AS elsewhere ON elsewhere.id = other.run
+                    WHERE other.key = mine.key AND other.url = mine.url AND elsewhere.root <> ?1
+                )""",
+                (found.key,),
+            ).fetchall()
+
     def facts(self) -> dict[str, Any]:
         """See `Reader.facts`."""
         with self._reading() as connection:

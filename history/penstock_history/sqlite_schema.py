@@ -112,6 +112,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             code INTEGER,
             cached INTEGER NOT NULL
         )""",
+        "CREATE INDEX results_by_key ON results (key) WHERE key IS NOT NULL",
         """CREATE TABLE tags (
             tag INTEGER NOT NULL,
             created REAL NOT NULL,

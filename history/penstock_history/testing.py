@@ -467,6 +467,23 @@ class HistoryTests:
             assert [(run.entrypoint, run.inputs) for run in again[1:]] == [(None, None)] * len(again[1:])
             assert [run.id for run in reader.runs(RunQuery(tag="both", kind=None))] == [kept.id]
 
+    def test_values_belong_to_the_run_that_alone_refers_to_them(self, database: Database, writer: Writer) -> None:
+        story = Story(writer)
+        first, second = story.done(), story.done()
+        for root, keys in ((first, "abcc"), (second, "cd")):
+            for key in keys:
+                stored = {"url": "file:///x", "key": key, "size": 1, "type": "int", "checksum": "1"}
+                story.result(story.done(inside=root), result=stored, cached=key == "c")
+        story.result(second, result={"url": "s3://y", "key": "a", "size": 1, "type": "int", "checksum": "1"})
+        story.result(story.done(inside=second), inputs="only known what goes in")
+        story.write()
+        with reading(database) as reader:
+            assert sorted(reader.values_of(first.id)) == [("file:///x", "a"), ("file:///x", "b")]
+            assert sorted(reader.values_of(second.id)) == [("file:///x", "d"), ("s3://y", "a")]
+            writer.delete([first.id])
+            assert reader.values_of(first.id) == []
+            assert sorted(reader.values_of(second.id)) == [("file:///x", "c"), ("file:///x", "d"), ("s3://y", "a")]
+
     def test_what_is_not_over_is_not_deleted(self, database: Database, writer: Writer) -> None:
         story = Story(writer)
         root = story.begin()

@@ -20,11 +20,17 @@ class ApswCursor:
     def __init__(self, connection: apsw.Connection, cursor: apsw.Cursor) -> None:
         self._cursor = cursor
         self.rowcount = connection.changes()
-        self.fetchone = cursor.fetchone
-        self.fetchall = cursor.fetchall
+
+    def fetchone(self) -> Any:
+        with _as_sqlite3():
+            return self._cursor.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        with _as_sqlite3():
+            return self._cursor.fetchall()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._cursor)
+        return iter(self.fetchall())
 
 
 class ApswConnection:
