@@ -31,6 +31,25 @@ docs: .venv/installed  ## the pages as a site, in site/; every code block and ex
 	$(BIN)/python -m sphinx -q -W --keep-going docs site
 	$(BIN)/python -m pytest tests/docs
 
+# What most depends on versions, in two or three minutes: the engine on every host, the runners, the stores.
+FAST := -q -m "not chaos" tests/engine tests/conformance tests/results/test_conformance.py tests/test_extras.py
+
+lowest: .venv/installed  ## that subset on the oldest versions that pyproject.toml allows, of all but the tools
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[all]'
+	$(BIN)/uv pip install --quiet --python .venv-lowest --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest -p no:cacheprovider $(FAST)
+
+versions: .venv-3.12/installed .venv-3.13/installed  ## that subset on the other versions of Python
+	.venv-3.12/bin/python -m pytest -p no:cacheprovider $(FAST)
+	.venv-3.13/bin/python -m pytest -p no:cacheprovider $(FAST)
+
+# An interpreter of pyenv's if there is one; else uv looks for one, and fetches it where it can.
+.venv-%/installed: pyproject.toml | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(or $(lastword $(wildcard $(HOME)/.pyenv/versions/$*.*/bin/python)),$*) .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$* --editable '.[dev]'
+	touch $@
+
 # The wheel takes the place of the editable install, until the next target that wants that one back.
 wheel: .venv/installed
 	rm -rf dist

@@ -26,6 +26,7 @@ from tables import Table
 
 PAIRS = 5
 Measurement = Callable[[], float]
+Unit = Literal["x", "µs", "ms", "B", "MB", "runs"]
 
 # Seconds that the turns of one row last at least, and how many pairs they may become: a turn of 40 ms is shorter than
 # what a neighbour takes from a shared machine at a time, and five of those would be a lottery.
@@ -44,7 +45,7 @@ class Row:
         result: The ratio of the medians, or their difference where `unit` is not ``"x"``.
         least: The smallest result of one pair.
         most: The largest result of one pair.
-        unit: ``"x"`` for a ratio; ``"ms"`` or ``"MB"`` for what ours takes more than the floor.
+        unit: ``"x"`` for a ratio; any other for what ours takes more than the floor.
         floor_median: What the floor took: microseconds a task, or `unit` where that is not ``"x"``.
         ours_median: What ours took, likewise.
     """
@@ -55,7 +56,7 @@ class Row:
     result: float
     least: float
     most: float
-    unit: Literal["x", "ms", "MB"]
+    unit: Unit
     floor_median: float
     ours_median: float
 
@@ -94,7 +95,7 @@ def compare(
     tasks: int,
     small: bool = False,
 ) -> Row:
-    """Let floor and ours take turns, after one unmeasured turn each.
+    """Let floor and ours take turns, and say how many times the floor ours takes.
 
     Args:
         path: What is measured.
@@ -105,9 +106,11 @@ def compare(
         tasks: How many tasks one turn has.
         small: Whether two pairs are enough, because nobody looks at the figures.
     """
-    collected(floor)
-    collected(ours)
-    turns = _take_turns(floor, ours, small)
+    return ratio(path, floor_name, budget, take_turns(floor, ours, small), tasks)
+
+
+def ratio(path: str, floor_name: str, budget: float | None, turns: Sequence[tuple[float, float]], tasks: int) -> Row:
+    """Say how many times the floor ours takes, from turns in seconds."""
     floors, own = zip(*turns, strict=True)
     ratios = [ours_s / floor_s for floor_s, ours_s in turns]
     floor_median, ours_median = statistics.median(floors), statistics.median(own)
@@ -124,7 +127,10 @@ def compare(
     )
 
 
-def _take_turns(floor: Measurement, ours: Measurement, small: bool) -> list[tuple[float, float]]:
+def take_turns(floor: Measurement, ours: Measurement, small: bool) -> list[tuple[float, float]]:
+    """Let floor and ours take turns, after one unmeasured turn each."""
+    collected(floor)
+    collected(ours)
     turns = list[tuple[float, float]]()
     began = time.perf_counter()
     while len(turns) < (2 if small else PAIRS) or (
@@ -134,10 +140,8 @@ def _take_turns(floor: Measurement, ours: Measurement, small: bool) -> list[tupl
     return turns
 
 
-def exceed(
-    path: str, floor_name: str, budget: float | None, unit: Literal["ms", "MB"], turns: Sequence[tuple[float, float]]
-) -> Row:
-    """Say by how much ours exceeds the floor, from turns that were taken elsewhere."""
+def exceed(path: str, floor_name: str, budget: float | None, unit: Unit, turns: Sequence[tuple[float, float]]) -> Row:
+    """Say by how much ours exceeds the floor, from turns in the unit."""
     floors, own = zip(*turns, strict=True)
     floor_median, ours_median = statistics.median(floors), statistics.median(own)
     more = [ours - floor for floor, ours in turns]

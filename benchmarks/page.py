@@ -28,6 +28,7 @@ PROMISES = (
     "direct",
     "fanout",
     "scaling",
+    "history",
     "processes",
     "dask_runner",
     "ray_runner",
@@ -123,9 +124,11 @@ def beside(peers: peer_tables.Peers) -> str:
 
 def _measured(reports: Sequence[dict[str, Any]]) -> str:
     """When and on what; the load is that of the first."""
+    if not reports:
+        return "Not measured yet."
     days = sorted({report["measured"] for report in reports})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return f"Measured on {when}: {measure.describe(reports[0]['machine'])}." if reports else "Not measured yet."
+    return f"Measured on {when}: {measure.describe(reports[0]['machine'])}."
 
 
 def _versions(peer: dict[str, Any]) -> str:

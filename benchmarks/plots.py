@@ -62,6 +62,9 @@ def overhead(peers: Peers) -> Figure:
     for axis, way in zip(axes, peer_tables.WAYS, strict=True):
         found = {peer["name"]: figure(peer, f"time overhead {way}", per_task) for peer in peers}
         medians = sorted(((each.median, name) for name, each in found.items() if each.values), reverse=True)
+        if not medians:
+            axis.set_visible(False)  # an empty axis has no logarithmic scale
+            continue
         bars = axis.barh(
             [NAMES[name] for _, name in medians],
             [median for median, _ in medians],
@@ -79,11 +82,14 @@ def throughput(peers: Peers) -> Figure:
     """Tasks a second against their number: in this process, and on workers."""
     drawn, axes = _axes(2, width=5.2, height=4.2)
     for axis, ways in zip(axes, (("called", "async", "threads"), peer_tables.PARALLEL), strict=True):
-        for name, way, points in _fan_outs(peers):
-            if way in ways:
-                rates = [count / seconds for count, seconds in points.items()]
-                style = {"linestyle": STYLES[way], "marker": MARKERS[way], "color": COLOURS[name]}
-                axis.plot(list(points), rates, label=f"{NAMES[name]}, {way}", **style)
+        lines = [(name, way, points) for name, way, points in _fan_outs(peers) if way in ways]
+        if not lines:
+            axis.set_visible(False)
+            continue
+        for name, way, points in lines:
+            rates = [count / seconds for count, seconds in points.items()]
+            style = {"linestyle": STYLES[way], "marker": MARKERS[way], "color": COLOURS[name]}
+            axis.plot(list(points), rates, label=f"{NAMES[name]}, {way}", **style)
         axis.set(xscale="log", yscale="log", xlabel="tasks", title=", ".join(ways))
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7)
@@ -123,6 +129,9 @@ def bandwidth(peers: Peers) -> Figure:
             seconds = peer_tables.Figure(tuple(case["rounds"])).median
             rates.append((2 * case["megabytes"] / seconds, peer["name"]))
     rates.sort()
+    if not rates:
+        axis.set_visible(False)
+        return drawn
     bars = axis.barh(
         [NAMES[name] for _, name in rates], [rate for rate, _ in rates], color=[COLOURS[name] for _, name in rates]
     )

@@ -2,6 +2,7 @@
 
 python benchmarks/side_by_side.py               all; keeps the figures and writes docs/reference/performance.md
 python benchmarks/side_by_side.py NAME ...      only these, beside the figures that are kept of the others
+python benchmarks/side_by_side.py --only WORK ...    only this kind of work, beside what is kept of the other kinds
 python benchmarks/side_by_side.py --small NAME ...   a fraction of the size, and keeps nothing
 
 What a peer does is in its one file in benchmarks/peers; what is measured, in peers/work.py. A peer that cannot be
@@ -14,9 +15,10 @@ import argparse
 import ast
 import json
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +35,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 PROGRAMS = Path(__file__).parent / "peers"
 NAMES = ("bare", "penstock", "prefect", "dagster", "dbos", "parsl", "taskiq", "hamilton", "joblib")
+WORKS = ("overhead", "fanout", "once", "cpu", "large", "cold")
 ROUNDS = 5
 
 
@@ -117,10 +120,13 @@ def _growing(what: str, way: str, counts: tuple[int, ...], *, memory: bool) -> I
 
 
 class Peer:
-    """A peer's program, and what came of its cases."""
+    """A peer's program, and what came of its cases.
+
+    Attributes:
+        figures: What is kept of it.
+    """
 
     def __init__(self, name: str, size: Size) -> None:
-        self.name = name
         self._program = PROGRAMS / f"with_{name}.py"
         self._size = size
         self.figures: dict[str, Any] = {
@@ -135,7 +141,7 @@ class Peer:
     def prepare(self) -> list[Case]:
         """Install it and ask what it can do; nothing if that fails, and the figures say why."""
         try:
-            self._python = environments.interpreter(self.name, self._program)
+            self._python = environments.interpreter(self.figures["name"], self._program)
         except environments.CannotInstall as error:
             self.figures["failed"] = str(error)
             return []
@@ -174,37 +180,44 @@ class Peer:
         return found | ({"peak_mb": ended.peak_mb} if case.memory else {})
 
 
-def compare(names: list[str], size: Size) -> Iterator[dict[str, Any]]:
-    """Measure peer after peer."""
+def compare(names: Sequence[str], works: Sequence[str], size: Size, *, keep: bool) -> list[dict[str, Any]]:
+    """Measure peer after peer, and keep what there is after every case."""
     os.environ.update({f"PENSTOCK_BENCH_{name}": value for name, value in size.settings.items()})
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    found = list[dict[str, Any]]()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for name in names:
             peer = Peer(name, size)
             bar = progress.add_task(f"{name}: install", total=None)
-            plan = peer.prepare()
+            plan = [case for case in peer.prepare() if case.what in works]
+            if keep and (before := figures.read(f"peers/{name}")) is not None and len(works) < len(WORKS):
+                peer.figures["cases"] = before["cases"]
             progress.update(bar, total=len(plan))
             for case in plan:
                 progress.update(bar, description=f"{name}: {case.key}")
                 peer.measure(case)
                 progress.advance(bar)
-            progress.update(bar, description=name if plan else f"{name}: {peer.figures.get('failed', '')[:100]}")
-            yield peer.figures
+                if keep:
+                    figures.keep(f"peers/{name}", peer.figures)
+            if keep and not plan:
+                figures.keep(f"peers/{name}", peer.figures)
+            progress.update(bar, description=f"{name} {peer.figures.get('failed', '')[:100]}")
+            found.append(peer.figures)
+    return found
 
 
 def main() -> int:
     """Compare what was asked for."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that was started
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--only", metavar="WORK", choices=WORKS, help=", ".join(WORKS))
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    found = list[dict[str, Any]]()
-    for peer in compare(options.names or list(NAMES), SMALL if options.small else FULL):
-        found.append(peer)
-        if not options.small:
-            figures.keep(f"peers/{peer['name']}", peer)
+    size, works = SMALL if options.small else FULL, [options.only] if options.only else WORKS
+    found = compare(options.names or NAMES, works, size, keep=not options.small)
     for table in peer_tables.tables(found if options.small else figures.peers(NAMES)):
         table.show()
     if not options.small:
