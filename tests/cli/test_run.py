@@ -152,6 +152,7 @@ def test_a_failure_shows_the_users_traceback_and_has_its_code(penstock, flows: F
 
 def test_what_a_script_defines_travels_to_worker_processes(penstock, flows: Flows) -> None:
     assert penstock("run", flows("elsewhere"), "--json").json["result"] == [True, 42, True]
+    assert penstock("run", flows("pooled"), "--json").json["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("target", ["waiting", "blocking"])

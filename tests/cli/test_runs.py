@@ -181,3 +181,87 @@ def _the_only_run(penstock):
             assert datetime.fromisoformat(runs[0]["created"]) <= datetime.now(UTC)
             return runs[0]
     raise AssertionError("the run is not recorded")
+
+
+def test_runs_are_deleted_with_what_is_theirs(penstock, flows) -> None:
+    for number in (2, 3):
+        assert penstock("run", flows("squares"), "-p", f"n={number}").code == Exit.DONE
+    newer, older = penstock("runs", "ls", "--json").json
+    stored = [facts["key"] for facts in penstock("results", "ls", "--json").json if facts["type"] == "int"]
+    assert len(stored) == 3
+    (part, *_) = penstock("runs", "show", older["id"], "--json").json["children"]
+    for arguments, code, message in (
+        ((), Exit.USAGE, "Name the runs to delete, or give"),
+        ((older["id"], "--keep", "1"), Exit.USAGE, "Name the runs to delete, or give"),
+        (("--older-than", "long"), Exit.USAGE, "'long' is no length of time"),
+        (("--max-size", "huge"), Exit.USAGE, "'huge' is no size"),
+        ((part["id"],), Exit.REFUSED, f"is a part of run {older['id']}"),
+        (("nobody",), Exit.NOT_FOUND, "nobody"),
+    ):
+        answer = penstock("runs", "rm", *arguments)
+        assert answer.code == code, answer
+        assert message in answer.err
+    would = penstock("runs", "rm", "--keep", "1", "--dry-run", "--json").json
+    assert would == {"roots": [older["id"]], "dry_run": True}
+    assert older["id"] in penstock("runs", "rm", "--keep", "1", "--dry-run").out
+    assert penstock("runs", "rm", "--older-than", "1h", "--json").json["runs"] == 0
+    assert len(penstock("runs", "ls", "--json").json) == 2
+    gone = penstock("runs", "rm", newer["id"], "--json").json
+    assert (gone["roots"], gone["runs"]) == ([newer["id"]], 5)
+    assert gone["values"] == 2  # what the other run had stored before is still that one's
+    left = [facts["key"] for facts in penstock("results", "ls", "--json").json if facts["type"] == "int"]
+    assert len(left) == 2
+    assert [run["id"] for run in penstock("runs", "ls", "--json").json] == [older["id"]]
+    assert penstock("runs", "rm", "--keep", "0").out.startswith("Deleted 4 runs")
+    assert penstock("runs", "ls", "--json").json == []
+
+
+def test_a_run_that_goes_on_is_not_deleted(penstock, flows) -> None:
+    with penstock.start("run", flows("waiting")) as process:
+        assert process.stdout.readline() == "began\n"
+        run = _the_only_run(penstock)
+        answer = penstock("runs", "rm", run["name"])
+        assert answer.code == Exit.REFUSED
+        assert f"penstock runs cancel {run['id']}" in answer.err
+        assert penstock("runs", "resume", run["id"]).code == Exit.REFUSED
+        assert penstock("runs", "rm", "--keep", "0", "--json").json["runs"] == 0
+
+
+def test_a_failed_run_is_resumed_without_doing_anything_twice(penstock, tmp_path) -> None:
+    (tmp_path / "job.py").write_text(
+        "from pathlib import Path\n"
+        "from penstock import flow, task\n"
+        "@task\n"
+        "def once(x: int) -> int:\n"
+        "    with open('executed', 'a') as file:\n"
+        "        file.write(f'{x}\\n')\n"
+        "    return x\n"
+        "@flow(persist_result=True)\n"
+        "def job(n: int) -> int:\n"
+        "    total = sum(once.map(range(n)).result())\n"
+        "    return total + int(Path('more').read_text())\n"
+    )
+    assert penstock("run", "job.py:job", "-p", "n=5", cwd=tmp_path).code == Exit.FAILED
+    failed = _the_only_run(penstock)
+    (tmp_path / "more").write_text("100")
+    resumed = penstock("runs", "resume", failed["name"], "--json", cwd=tmp_path).json
+    assert (resumed["result"], resumed["state"]) == (110, "Completed")
+    assert sorted((tmp_path / "executed").read_text().split()) == list("01234")
+    shown = penstock("runs", "show", resumed["id"], "--json").json
+    assert shown["resumes"] == failed["id"]
+    answer = penstock("runs", "resume", failed["id"], cwd=tmp_path)
+    assert answer.code == Exit.REFUSED
+    assert "has completed" in answer.err
+    assert answer.out == ""
+    job = (tmp_path / "job.py").read_text()
+    assert penstock("run", "job.py:job", "-p", "n=x", cwd=tmp_path).code == Exit.USAGE
+    (tmp_path / "more").write_text("much")
+    assert penstock("run", "job.py:job", "-p", "n=2", cwd=tmp_path).code == Exit.FAILED
+    (tmp_path / "more").write_text("1")
+    (tmp_path / "job.py").write_text(job.replace("return x", "return 2 * x"))
+    broken = penstock("runs", "ls", "--json", "--limit", "1").json[0]
+    answer = penstock("runs", "resume", broken["id"], cwd=tmp_path)
+    assert answer.code == Exit.REFUSED
+    assert "on_code_change" in answer.err or "--on-code-change" in answer.err
+    answer = penstock("runs", "resume", broken["id"], "--on-code-change", "continue", "--json", cwd=tmp_path)
+    assert answer.json["result"] == 3

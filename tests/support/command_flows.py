@@ -97,6 +97,19 @@ def elsewhere() -> list[Any]:
     return [process_id.submit().result() != os.getpid(), thing.number, isinstance(thing, Thing)]
 
 
+def halved(x: int) -> int:
+    return x // 2
+
+
+@flow
+def pooled() -> list[int]:
+    """Starts processes of its own, which look for its functions in the main module."""
+    import multiprocessing
+
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.map(halved, [2, 4])
+
+
 def _say(word: str) -> None:
     os.write(1, f"{word}\n".encode())
 

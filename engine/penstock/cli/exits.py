@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import IntEnum
 
+import click
+
 from penstock import errors
 
-__all__ = ("MEANINGS", "Exit", "exit_code_of")
+__all__ = ("MEANINGS", "Exit", "Refused", "exit_code_of")
 
 
 class Exit(IntEnum):
@@ -47,6 +49,12 @@ _CODES: tuple[tuple[type[errors.PenstockError], Exit], ...] = (
     (errors.HistoryError, Exit.UNUSABLE),
     (errors.ResultError, Exit.UNUSABLE),
 )
+
+
+class Refused(click.ClickException):
+    """The run's state does not allow what was asked for."""
+
+    exit_code = Exit.REFUSED
 
 
 def exit_code_of(error: errors.PenstockError) -> Exit:

@@ -9,7 +9,9 @@ from penstock.cli.commands import Commands
 __all__ = ("command",)
 
 
-@click.group("runs", cls=Commands, package="penstock.cli.runs", modules=("ls", "show", "logs", "resume", "cancel"))
+@click.group(
+    "runs", cls=Commands, package="penstock.cli.runs", modules=("ls", "show", "logs", "resume", "cancel", "rm")
+)
 def command() -> None:
     """List, inspect, follow, cancel, resume and delete runs.
 
