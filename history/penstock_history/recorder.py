@@ -183,6 +183,11 @@ class Recorder:
         """Whether an engine records here."""
         return bool(self._engines)
 
+    @property
+    def waiting(self) -> int:
+        """How many runs have news that is not written."""
+        return len(self._backlog.lives)
+
     def add(self, engine: EngineView) -> None:
         """Count an engine among those that record here."""
         self._engines.add(engine)

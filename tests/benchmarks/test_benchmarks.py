@@ -27,6 +27,17 @@ PATHS = {
         ".map on threads",
     ],
     "scaling": ["direct calls", "async .map", ".map, sequential", ".map on threads"],
+    "history": [
+        "sync tasks called, 200 recorded",
+        "async tasks awaited, 200 recorded",
+        "async .map, 200 recorded",
+        ".map on threads, 200 recorded",
+        "2,000 tasks called, all written",
+        "2,000 tasks called, most that wait",
+        "2,000 tasks called, on disk",
+        'async .map, 20 with durability="full"',
+        'sync tasks called, 10 with durability="full"',
+    ],
     "processes": [
         "process runner, .map with auto batches, 200",
         "process runner, .map with auto batches, 400",
