@@ -24,10 +24,11 @@ __all__ = ("Scribe",)
 
 _PACE = 0.1
 """Seconds that rows gather while nobody waits for them. Each group costs a busy program several turns of the
-interpreter's lock, whatever is in it, and fifty times a second that is a percent (benchmarks/history.py)."""
+interpreter's lock, whatever is in it; on a machine with other work to do a turn can take milliseconds
+(benchmarks/history.py)."""
 
 _MOST = 20_000
-"""Runs that are written together: 5 ms in which the interpreter belongs to the writer."""
+"""Runs that are written together at most: what gathers in that time in the quickest fan-out."""
 
 _RENEW = 10.0
 """Seconds between two signs of life, a third of what a database waits for one."""
