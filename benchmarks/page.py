@@ -45,12 +45,9 @@ def made() -> dict[Path, bytes]:
     """Every file as the figures make it."""
     peers = [peer for peer in figures.peers(PEERS) if peer["cases"] or "failed" in peer]
     drawn = {PLOTS / f"{name}.svg": plots.svg(draw) for name, draw in _plots(peers).items()}
-    sections = {"promises": promises(), "ledger": spent(), "batching": swept(), "peers": beside(peers)}
-    return {
-        PAGE: _filled(PAGE, sections).encode(),
-        README: _filled(README, {"promises": sections["promises"]}).encode(),
-        **drawn,
-    }
+    table = {"promises": promises()}
+    sections = {**table, "ledger": spent(), "batching": swept(), "peers": beside(peers)}
+    return {PAGE: _filled(PAGE, sections).encode(), README: _filled(README, table).encode(), **drawn}
 
 
 def write() -> None:
@@ -73,10 +70,12 @@ def _plots(peers: peer_tables.Peers) -> dict[str, plots.Draw]:
     return found
 
 
-def _filled(file: Path, sections: dict[str, str]) -> str:
-    """The file's text with what stands between its marks replaced."""
+def _filled(file: Path, sections: dict[str, str | None]) -> str:
+    """The file's text with what stands between its marks replaced; what has not been measured is left as it is."""
     text = file.read_text(encoding="utf-8")
     for name, content in sections.items():
+        if content is None:
+            continue
         before, begin, rest = text.partition(f"<!-- {name}: begin -->")
         _, end, after = rest.partition(f"<!-- {name}: end -->")
         if not end:
@@ -87,30 +86,32 @@ def _filled(file: Path, sections: dict[str, str]) -> str:
     return text
 
 
-def promises() -> str:
+def promises() -> str | None:
     """The table of the promises."""
     reports = [report for name in PROMISES if (report := figures.read(name)) is not None]
+    if not reports:
+        return None
     rows = [row for report in reports for row in measure.rows_of(report)]
     return f"{_measured(reports)}\n\n{measure.table(rows).markdown()}"
 
 
-def spent() -> str:
+def spent() -> str | None:
     """Where the microseconds go."""
     report = figures.read("ledger")
     if report is None:
-        return "Not measured yet."
+        return None
     return f"{_measured([report])}\n\n{ledger.table(report['paths']).markdown()}\n\n![ledger](plots/ledger.svg)"
 
 
-def swept() -> str:
+def swept() -> str | None:
     """The sweep of the batch sizes."""
-    return "![batching](plots/batching.svg)" if figures.read("batching") else "Not measured yet."
+    return "![batching](plots/batching.svg)" if figures.read("batching") else None
 
 
-def beside(peers: peer_tables.Peers) -> str:
+def beside(peers: peer_tables.Peers) -> str | None:
     """The tables of the peers, and how each was used."""
     if not peers:
-        return "Not measured yet."
+        return None
     pictures = {0: "overhead", 1: "throughput", 3: "bandwidth", 4: "memory"}
     parts = [_measured(peers)]
     for index, table in enumerate(peer_tables.tables(peers)):
@@ -124,8 +125,6 @@ def beside(peers: peer_tables.Peers) -> str:
 
 def _measured(reports: Sequence[dict[str, Any]]) -> str:
     """When and on what; the load is that of the first."""
-    if not reports:
-        return "Not measured yet."
     days = sorted({report["measured"] for report in reports})
     when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"Measured on {when}: {measure.describe(reports[0]['machine'])}."
