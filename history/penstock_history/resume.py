@@ -66,7 +66,7 @@ def resume(run_id: UUID | str, *, history: Any = None, on_code_change: OnCodeCha
         return _resume_in_loop(run_id, history, on_code_change)
     chosen, where = _choose(history)
     with ExitStack() as stack:
-        engine = chosen or stack.enter_context(Engine(history=where))
+        engine = stack.enter_context(Engine(history=where)) if chosen is None else chosen
         run = _prepare(run_id, engine, where, on_code_change)
         state = run_here(run, True)
         return (asyncio.run(state) if run.is_async else state).result()
@@ -76,7 +76,7 @@ async def _resume_in_loop(run_id: UUID | str, history: Any, on_code_change: OnCo
     """An async flow runs on the loop like any other, a synchronous one on a thread of its own."""
     chosen, where = _choose(history)
     async with AsyncExitStack() as stack:
-        engine: Engine = chosen or await stack.enter_async_context(Engine(history=where))
+        engine = await stack.enter_async_context(Engine(history=where)) if chosen is None else chosen
         run = await ASYNCIO.offload(partial(_prepare, run_id, engine, where, on_code_change))
         if run.is_async:
             run.outer_loop = asyncio.get_running_loop()

@@ -22,11 +22,12 @@ def kill_and_resume(forks: Forks, folder: Path, runner: str, kills: int, seed: i
     Returns:
         How many flows there were.
     """
-    first = Trial(folder / "whole", forks, runner=runner, **order)
-    longest = first.run()
-    value = first.value
+    Trial(folder / "first", forks, runner=runner, **order).run()  # which imports what is not imported yet
+    whole = Trial(folder / "whole", forks, runner=runner, **order)
+    longest = whole.run()
+    value = whole.value
     assert value is not None
-    first.check(value)
+    whole.check(value)
     moments, left = delays(seed, longest), kills
     for number in itertools.count():
         if left <= 0:
@@ -42,6 +43,38 @@ def kill_and_resume(forks: Forks, folder: Path, runner: str, kills: int, seed: i
     raise AssertionError("there is always another number")
 
 
+@pytest.fixture(scope="module")
+def dask() -> Iterator[str]:
+    """A cluster that outlives the drivers; gives its address."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:  # type: ignore[no-untyped-call]
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[str]:
+    """Likewise."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=150 << 20, log_to_driver=False)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
 @pytest.mark.parametrize("runner", ["sequential", "threads", "asyncio"])
 def test_kill_in_process(forks: Forks, tmp_path: Path, runner: str) -> None:
     kill_and_resume(forks, tmp_path, runner, kills=20, seed=1, pause=0.002)
+
+
+def test_kill_with_processes(forks: Forks, tmp_path: Path) -> None:
+    kill_and_resume(forks, tmp_path, "processes", kills=4, seed=2, pause=0.01)
+
+
+def test_kill_with_dask(forks: Forks, tmp_path: Path, dask: str) -> None:
+    kill_and_resume(forks, tmp_path, "dask", kills=3, seed=3, pause=0.01, address=dask)
+
+
+def test_kill_with_ray(tmp_path: Path, ray: str) -> None:
+    with forking() as forks:  # in the environment that Ray has made for those who may join
+        kill_and_resume(forks, tmp_path, "ray", kills=2, seed=4, pause=0.01, address=ray)

@@ -11,11 +11,14 @@ What happens is written down by the tasks themselves, each line at once: in ``ef
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import os
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -109,18 +112,14 @@ async def async_pipeline(items: int) -> int:
     return add(first + below, sum(squares))
 
 
-RUNNERS = {
-    "sequential": SequentialTaskRunner,
-    "threads": lambda: ThreadPoolTaskRunner(4),
-    "processes": lambda: ProcessPoolTaskRunner(2),
-    "dask": lambda: DaskTaskRunner(**_cluster()),
-    "ray": lambda: RayTaskRunner(**_cluster()),
-    "asyncio": SequentialTaskRunner,
+RUNNERS: dict[str, Callable[[str], TaskRunner]] = {
+    "sequential": lambda _: SequentialTaskRunner(),
+    "threads": lambda _: ThreadPoolTaskRunner(4),
+    "processes": lambda _: ProcessPoolTaskRunner(2),
+    "dask": lambda address: DaskTaskRunner(address=address),
+    "ray": lambda address: RayTaskRunner(address),
+    "asyncio": lambda _: SequentialTaskRunner(),
 }
-
-
-def _cluster() -> dict[str, Any]:
-    return json.loads(os.environ["PENSTOCK_TEST_CLUSTER"])
 
 
 def drive(order: dict[str, Any]) -> None:
@@ -133,7 +132,9 @@ def drive(order: dict[str, Any]) -> None:
     PAUSE.set(order.get("pause", 0.0))
     if order.get("mutant"):
         store_after_recording()
-    runner: TaskRunner = RUNNERS[order["runner"]]()
+    if "gate" in order and order["generation"] == 0:
+        Path(order["gate"]).read_bytes()  # blocks until somebody opens it to write
+    runner = RUNNERS[order["runner"]](order.get("address", ""))
     history = History(folder / "history.db", durability=order.get("durability", "fast"))
     with Engine(runner, history=history, results=folder / "results"):
         if order.get("resume"):
@@ -151,7 +152,7 @@ def store_after_recording() -> None:
     from penstock import run as run_module
     from penstock.keeping import Keeper
 
-    keep, complete = Keeper.keep, run_module._complete
+    keep, take = Keeper.keep, run_module._take
     late: dict[Any, Any] = {}
 
     def keep_later(keeper: Keeper, value: Any) -> Any:
@@ -162,18 +163,34 @@ def store_after_recording() -> None:
         late[keeper.run] = (keeper.store, value, reference.key)
         return held
 
-    async def complete_first(run: Any, *rest: Any) -> None:
-        await complete(run, *rest)
+    async def take_first(run: Any, *rest: Any) -> None:
+        await take(run, *rest)
         if run in late:
             store, value, key = late.pop(run)
             store.write(value, key)
 
     Keeper.keep = keep_later  # type: ignore[method-assign]
-    run_module._complete = complete_first  # type: ignore[assignment]
+    run_module._take = take_first  # type: ignore[assignment]
+
+
+def import_what_a_driver_imports() -> None:
+    """Run a flow in a child, and import here what it had imported in the end."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        with tempfile.TemporaryDirectory() as folder:
+            drive({"folder": folder, "runner": "threads", "generation": 0, "items": 1})
+        os.write(writing, "\n".join(sys.modules).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        for name in stream.read().split():
+            importlib.import_module(name)
+    os.wait()
 
 
 def main() -> None:
     logging.getLogger("penstock").setLevel(logging.WARNING)
+    import_what_a_driver_imports()
     while line := sys.stdin.readline():
         driver = os.fork()
         if driver == 0:
