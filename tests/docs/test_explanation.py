@@ -32,7 +32,7 @@ def test_the_tests_that_show_a_guarantee_exist() -> None:
         tests = re.findall(r"`(test_\w+)`", cell)
         assert tests, cell
         assert [test for test in tests if f"def {test}(" not in text] == []
-    assert len(shown) == 10
+    assert len(shown) == 12
 
 
 @cache

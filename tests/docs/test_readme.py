@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import loopback
 import pytest
+import s3server
 
 from penstock import flow, task
 
@@ -62,9 +65,13 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
-def test_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_runs(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     if block.no_run:
         pytest.skip(block.no_run)
+    if "DATABASE_URL" in block.code:
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql_url"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(block.file)])  # a program finds no arguments of pytest's
     block.run()
@@ -90,7 +97,7 @@ def named(name: str) -> Block:
 def test_the_runner_of_the_page_is_the_one_that_passes_the_suite() -> None:
     """tests/runners/test_conformance_teeth.py puts the runner through the suite."""
     source = (ROOT / "tests" / "support" / "custom_runner.py").read_text(encoding="utf-8")
-    block = named("custom-runner")
+    block = named("custom_runner.py")
     assert block.code.lstrip("\n") == source
     assert len(source[source.index("class ") :].splitlines()) < 60
     runner = block.run()["MyRunner"]
@@ -99,7 +106,7 @@ def test_the_runner_of_the_page_is_the_one_that_passes_the_suite() -> None:
 
 
 async def test_the_service_of_the_fastapi_page_answers() -> None:
-    app = named("fastapi").run()["app"]
+    app = named("fastapi_jobs.py").run()["app"]
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as user,
@@ -128,3 +135,48 @@ async def test_the_service_of_the_readme_answers(monkeypatch: pytest.MonkeyPatch
             answer = await user.get("/worth", params={"symbols": "A,B,A"})
     assert answer.json() == 5.0
     assert prices.requests == {"/prices/A": 2, "/prices/B": 3}
+
+
+async def test_the_tutorials_service_answers() -> None:
+    app = named("service.py").run()["app"]
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as user,
+    ):
+        answer = await user.get("/forecast", params={"cities": "Oslo,Lima"})
+    assert answer.json() == ["OSLO IS SUNNY", "LIMA IS SUNNY"]
+
+
+async def test_the_deployed_service_counts() -> None:
+    app = named("deployed_service.py").run()["app"]
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as user,
+    ):
+        assert (await user.get("/thumbnails", params={"widths": "10,20"})).json() == [5, 10]
+        while (health := (await user.get("/healthz")).json())["ended"] != {"Completed": 3}:
+            await asyncio.sleep(0.01)  # sinks are served by a thread of their own
+        assert (health["live"], health["events_dropped"]) == (0, 0)
+
+
+@pytest.mark.leaks("fsspec keeps one thread for all its filesystems")
+def test_the_pipeline_of_the_s3_page_keeps_its_results_on_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with s3server.serve(tmp_path) as server:
+        monkeypatch.setenv("PIPELINE_RESULTS", server.url("pipeline"))
+        monkeypatch.setenv("PIPELINE_STORAGE_OPTIONS", json.dumps(server.storage_options))
+        for _ in range(2):
+            named("s3_pipeline.py").run()
+    assert capsys.readouterr().out == "10000 from 5 days read anew\n10000 from 0 days read anew\n"
+
+
+def test_the_suite_of_the_store_page_passes(tmp_path: Path) -> None:
+    """As the page says, with pytest; the page itself is about a filesystem that nobody else has."""
+    program = ROOT / "docs" / "examples" / "custom_store.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "come_back or corrupt"]
+    done = subprocess.run(
+        [*command, str(program)], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)

@@ -22,11 +22,13 @@ KINDS = (Flow.kind, Task.kind)
 
 def sources() -> Iterator[ast.Module]:
     """The modules of the packages that this test runs against."""
-    for package in ("penstock", "penstock_runners", "penstock_results"):
+    for package in ("penstock", "penstock_runners", "penstock_results", "penstock_history"):
         spec = find_spec(package)
         assert spec is not None
         for place in spec.submodule_search_locations or ():
             for file in sorted(Path(place).rglob("*.py")):
+                if file.name == "faults.py":  # how tests kill processes is no setting
+                    continue
                 yield ast.parse(file.read_text(encoding="utf-8"))
 
 
@@ -57,7 +59,7 @@ def variables_of_the_code() -> set[str]:
 
 def test_the_settings_page_lists_exactly_the_variables_that_are_read() -> None:
     page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
-    assert sorted(re.findall(r"^\| `(PENSTOCK_\w+)` \|", page, re.MULTILINE)) == sorted(variables_of_the_code())
+    assert sorted(re.findall(r"^\| `(PENSTOCK_\w+)`", page, re.MULTILINE)) == sorted(variables_of_the_code())
 
 
 def test_the_state_diagram_is_that_of_the_table() -> None:
