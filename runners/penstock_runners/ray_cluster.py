@@ -16,7 +16,8 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Generator, Mapping
+import time  # noqa: TID251 (how long the processes of a real Ray take to start)
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,15 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+
+# Seconds that Ray's processes get to start. Ray gives most of them half a minute, which does not do where there is ten
+# times more to do than there are processors.
+_START = 300
+_PATIENT = {
+    "RAY_gcs_server_port_wait_time_s": str(_START),
+    "RAY_agent_register_timeout_ms": str(_START * 1000),
+    "RAY_worker_register_timeout_seconds": str(_START),
 }
 
 # One for the life of the process: Ray reads it once.
@@ -141,10 +151,12 @@ def _started(settings: RaySettings) -> Generator[Any, None, None]:
     try:
         with _environment():
             ray = extras.ray()
+            services = ray._private.services
             before = {pid for pid, _ in descendants(os.getpid())}
             advice = "See the log files below Ray's temporary folder."
             try:
-                _init(ray, {**kwargs, **settings.init_kwargs}, "start Ray", advice)
+                with _replaced(services, "get_node", _waiting(services.get_node)):
+                    _init(ray, {**kwargs, **settings.init_kwargs}, "start Ray", advice)
             finally:  # a Ray that could not be started in time has started processes, too
                 watchdog.watch((pid, start) for pid, start in descendants(os.getpid()) if pid not in before)
         with _logging_less():
@@ -154,6 +166,32 @@ def _started(settings: RaySettings) -> Generator[Any, None, None]:
                 ray.shutdown()
     finally:
         watchdog.release()
+
+
+def _waiting(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Have Ray wait for its node as long as for its other processes: that half minute is no setting."""
+
+    def wait(*args: Any) -> Any:
+        deadline = time.monotonic() + _START
+        while True:
+            try:
+                return get_node(*args)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)  # as Ray does
+
+    return wait
+
+
+@contextmanager
+def _replaced(module: Any, name: str, replacement: Callable[..., Any]) -> Generator[None, None, None]:
+    original = getattr(module, name)
+    setattr(module, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 @contextmanager
@@ -187,9 +225,9 @@ def _environment() -> Generator[None, None, None]:
     """
     global _imported_by_us
     _imported_by_us = _imported_by_us or "ray" not in sys.modules
-    wanted = {**_QUIET, **(_TOKEN if _imported_by_us else {"RAY_AUTH_MODE": "disabled"})}
+    wanted = {**_QUIET, **_PATIENT, **(_TOKEN if _imported_by_us else {"RAY_AUTH_MODE": "disabled"})}
     if "RAY_AUTH_MODE" in os.environ:
-        wanted = _QUIET
+        wanted = {**_QUIET, **_PATIENT}
     # Workers of our own find the modules that this process finds.
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     before = {name: os.environ.get(name) for name in (*wanted, *_LEAKED, "PYTHONPATH")}
