@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 from kills import Forks, Trial, forking
 
-CALLS = "write,pwrite64,fsync,fdatasync,openat,rename,renameat,renameat2,ftruncate,unlink,unlinkat,mkdir,mkdirat,fcntl,flock"
+CALLS = (
+    "write,pwrite64,fsync,fdatasync,openat,rename,renameat,renameat2,ftruncate,unlink,unlinkat,mkdir,mkdirat,fcntl,"
+    "flock"
+)
 VALUE = 10
 
 
