@@ -303,8 +303,8 @@ async def _windowed(work: Iterator[Awaitable[None]]) -> None:
 
 async def _receive(answer: Mapping[str, Any], view: memoryview) -> None:
     """Fill the view from a response; what does not come stays zero, which the checksums refuse."""
-    filled = 0
-    async with answer["Body"] as body:
+    filled, body = 0, answer["Body"]
+    async with body:  # which before aiobotocore 3 enters as the bare response, that cannot be read in pieces
         while filled < len(view):
             data = await body.read(min(1 << 20, len(view) - filled))
             if not data:
