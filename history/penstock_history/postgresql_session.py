@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (asyncpg's event loop)
 import os
 import selectors
+import ssl
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,8 @@ class Session:
             connection: Connection = await asyncpg.connect(
                 self._address.dsn, server_settings=self._settings, loop=self._loop
             )
+        except ssl.SSLError:
+            raise  # which is a ValueError too
         except (asyncpg.ClientConfigurationError, ValueError) as error:
             raise ConfigurationError(
                 f"The URL of the PostgreSQL database at {self._address.url} has options that do not fit: {error}."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trustme
 from postgres import PASSWORD, Server
-from postgres_proxy import network
+from postgres_proxy import Network, network
 
 from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database
@@ -108,6 +111,33 @@ def test_a_schema_of_a_later_version(postgresql_server: Server, postgresql_url: 
 
 def test_a_server_without_tls_where_it_is_demanded(postgresql_url: str) -> None:
     assert "rejected SSL upgrade" in refusal(PostgreSQL(f"{postgresql_url}?sslmode=require"))
+
+
+@pytest.fixture
+def encrypted(postgresql_server: Server, tmp_path: Path) -> Iterator[Network]:
+    """A way to the server with a certificate for localhost, whose authority is in ``authority.pem``."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    trustme.CA().cert_pem.write_to_path(tmp_path / "another.pem")
+    with network(postgresql_server.port) as carrier:
+        carrier.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert("localhost").configure_cert(carrier.tls)
+        yield carrier
+
+
+def test_a_server_with_a_certificate_that_is_trusted(encrypted: Network, postgresql_url: str, tmp_path: Path) -> None:
+    url = encrypted.url(postgresql_url).replace("127.0.0.1", "localhost")
+    assert PostgreSQL(f"{url}?sslmode=verify-full&sslrootcert={tmp_path / 'authority.pem'}").migrate() == VERSION
+
+
+@pytest.mark.parametrize(("host", "authority"), [("localhost", "another.pem"), ("127.0.0.1", "authority.pem")])
+def test_a_server_with_a_certificate_that_is_not_trusted(
+    encrypted: Network, postgresql_url: str, tmp_path: Path, host: str, authority: str
+) -> None:
+    url = encrypted.url(postgresql_url).replace("127.0.0.1", host)
+    said = refusal(PostgreSQL(f"{url}?sslmode=verify-full&sslrootcert={tmp_path / authority}"))
+    assert "certificate verify failed" in said
+    assert "sslrootcert" in said
 
 
 def test_an_option_that_there_is_not(postgresql_url: str) -> None:

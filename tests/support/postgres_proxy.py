@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ class Network:
         cut_answer: The same for what the server sends.
         hides_cuts: Whether the server is not told of a cut, and holds on to its end.
         rewrite: What becomes of what the server says.
+        tls: What encrypts the way to the clients, who have to ask for it.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -27,6 +29,7 @@ class Network:
         self.cut_answer: int | None = None
         self.hides_cuts = False
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        self.tls: ssl.SSLContext | None = None
         self._server_port = server_port
         self._loop = asyncio.new_event_loop()
         self._listening = threading.Event()
@@ -64,6 +67,11 @@ class Network:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         self._writers |= {writer, server_writer}
+        try:
+            await self._encrypt(reader, writer)
+        except (OSError, EOFError):
+            server_writer.transport.abort()  # the client does not trust it
+            return
         await asyncio.wait(
             [
                 asyncio.ensure_future(self._carry(reader, server_writer, self._request)),
@@ -74,6 +82,13 @@ class Network:
         for end in (writer,) if self.hides_cuts else (writer, server_writer):
             end.transport.abort()
             self._writers.remove(end)
+
+    async def _encrypt(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Do what a server does that is asked whether it speaks TLS; the question has eight bytes."""
+        if self.tls is not None:
+            await reader.readexactly(8)
+            writer.write(b"S")
+            await writer.start_tls(self.tls)
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, let: Callable[[bytes], bytes | None]
