@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from penstock.context import current_run, current_tags
 from penstock.dispatch import Dispatcher
 from penstock.engine import Engine, engine_in_use
+from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.hosts import asyncio as asyncio_host
 from penstock.hosts import callbacks, inline
@@ -21,9 +22,10 @@ from penstock.inputs import find_inputs
 from penstock.logging import capture_prints, show_logs
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Runner, Work
-from penstock.records import FlowRun, Run, TaskRun
+from penstock.records import Run
 from penstock.run import execute, value_of
 from penstock.signals import post, wait_in_loop
+from penstock.task_runs import TaskRun
 from penstock.waiting import check_cancelled, refuse_to_block
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from penstock.errors import MissingContextError
 
 if TYPE_CHECKING:
     from penstock.engine import Engine
-    from penstock.records import FlowRun, Run
+    from penstock.flow_runs import FlowRun
+    from penstock.records import Run
 
 __all__ = ("current_engine", "current_run", "current_tags", "outside", "require_flow_run", "tags")
 

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TypeAlias, cast
 
 from penstock.ports import Call, Outcome, Runner, Work
-from penstock.records import TaskRun
 from penstock.schedule import Batcher, BatchSize
+from penstock.task_runs import TaskRun
 
 __all__ = ("Dispatcher",)
 

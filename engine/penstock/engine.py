@@ -26,9 +26,10 @@ from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
 from penstock.logging import engine_logger, relay
 from penstock.ports import Call, Clock, Event, Outcome, Recorder, Runner, Sink, Tracer
-from penstock.records import Run, TaskRun
+from penstock.records import Run
 from penstock.settings import settings, truth
 from penstock.spilling import Spill
+from penstock.task_runs import TaskRun
 from penstock.wiring import default_history, default_runner, open_history
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec,
 from penstock.calls import call_flow
 from penstock.definitions import KEEP, Definition, Hook, Keep
 from penstock.errors import ConfigurationError
+from penstock.flow_runs import FlowRun
 from penstock.policies import RetryDelay
 from penstock.ports import Runner
-from penstock.records import FlowRun
 
 __all__ = ("AsyncFlow", "Flow", "OnUnfinished", "flow")
 

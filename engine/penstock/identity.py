@@ -18,7 +18,9 @@ from penstock.errors import UnhashableInput
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
-    from penstock.records import FlowRun, Run, TaskRun
+    from penstock.flow_runs import FlowRun
+    from penstock.records import Run
+    from penstock.task_runs import TaskRun
     from penstock_results.references import ResultReference
 
 __all__ = ("Kept", "Path", "code_of", "identity_of", "is_vague", "path_of")

@@ -20,9 +20,10 @@ from penstock.errors import ConfigurationError, ResultError, ResultMissing, Unha
 from penstock.identity import Kept, code_of, identity_of, path_of
 from penstock.logging import run_logger
 from penstock.ports import Host, Reference
-from penstock.records import Run, TaskRun
+from penstock.records import Run
 from penstock.settings import settings, truth
 from penstock.signals import Signal
+from penstock.task_runs import TaskRun
 from penstock.waiting import drawn, wait_for
 from penstock.wiring import open_store, single_flight
 

@@ -6,8 +6,9 @@ from functools import partial
 from typing import Any
 
 from penstock.errors import HistoryWriteError, ResumeConflict
+from penstock.flow_runs import FlowRun
 from penstock.ports import Host, Recorder
-from penstock.records import FlowRun, Run
+from penstock.records import Run
 from penstock.signals import Signal
 from penstock.states import State, StateType
 from penstock.waiting import was_given_up

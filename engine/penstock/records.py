@@ -1,4 +1,4 @@
-"""What the engine knows of a run while it lives.
+"""What the engine knows of a run while it lives: what task runs and flow runs have in common.
 
 A record has one writer, the coroutine of `penstock.run` that drives it; anybody may read it, and anybody may ask it
 to stop (`Run.cancel`). Attributes that most runs never need are class attributes until somebody sets them: making a
@@ -10,31 +10,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
-from functools import cached_property
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from penstock.context import current_run
 from penstock.errors import IllegalTransition
-from penstock.names import friendly_name, next_id, to_text, to_uuid
-from penstock.ports import Call, Event, FlowParameters, Reference, Runner, Trace, Work
+from penstock.names import to_uuid
+from penstock.ports import Event, Reference, Trace
 from penstock.states import TRANSITIONS, State, StateType
-from penstock.wiring import make_frontier
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
-    from penstock.dispatch import Dispatcher
     from penstock.engine import Engine
-    from penstock.flows import Flow
+    from penstock.flow_runs import FlowRun
     from penstock.futures import Future
     from penstock.identity import Kept
-    from penstock.keeping import CacheCounts
     from penstock.signals import Signal
-    from penstock.tasks import Task
-    from penstock_history.frontier import Frontier
+    from penstock.task_runs import TaskRun
 
-__all__ = ("FlowRun", "Run", "TaskRun", "cancel_all")
+__all__ = ("Run", "cancel_all")
 
 T = TypeVar("T")
 
@@ -271,8 +266,16 @@ class Run:
         """
         if self.is_final:
             return False
-        cancel_all([self] if isinstance(self, FlowRun) else [self, *self.inside()], reason)
+        cancel_all(self._fenced_in(), reason)
         return True
+
+    def lists(self) -> Collection[Run]:
+        """The live runs that have their home in this one."""
+        return ()
+
+    def _fenced_in(self) -> list[Run]:
+        """What has to be cancelled with the run, besides what lives inside the flow runs among it."""
+        return [self, *self.inside()]
 
     def wake(self) -> None:
         """Let the run find out that it was cancelled, wherever it waits."""
@@ -298,295 +301,6 @@ class Run:
         raise NotImplementedError
 
 
-class TaskRun(Run):
-    """One execution of a task.
-
-    Attributes:
-        task: The task.
-        args: Positional arguments; futures among them are replaced by values before the first attempt.
-        kwargs: Keyword arguments, likewise.
-        runner: Where submitted attempts execute; None for a run that executes in place.
-        dispatcher: What stands between the run and its runner.
-        gate: Completed when the runner has room for the next attempt, while the run waits for that.
-        admitted: Whether the runner has room for the attempt that is about to begin.
-        call: The attempt that the runner has, while it has one.
-        outcome: Completed with the `Outcome` of that attempt.
-        shared: What the calls of one map have in common, where that is more than the task's own `Work`.
-        crashes: How many attempts were lost.
-    """
-
-    kind = "Task"
-    runner: Runner | None = None
-    call: Call | None = None
-    outcome: Signal | None = None
-    shared: Work | None = None
-    dispatcher: Dispatcher | None = None
-    gate: Signal | None = None
-    admitted = False
-    crashes: int = 0
-    _counted_crashes = 0
-    # Set in each instance, and so declared again: who checks published types reads each class by itself.
-    key: int
-    definition: Definition[Any, Any]
-    scope: Run
-    flow_run: FlowRun | None
-    state: State | None
-    attempt: int
-    after: Future[Any] | None
-    driver: Any
-    interrupt: Callable[[Run], None] | None
-    future: Future[Any] | None
-    outer_loop: Any
-
-    def __init__(
-        self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
-    ) -> None:
-        self.key = next_id()
-        self.engine = engine
-        self.parent = parent
-        self.definition = task
-        self.args = args
-        self.kwargs = kwargs
-        # Every run gets these sooner or later. Python lays out the attributes of a class by what its first instances
-        # have; were they only set when a run begins, after thousands were made, each run would carry a dictionary of
-        # its own, which is another object for the garbage collector (benchmarks/fanout.py).
-        self.state = None
-        self.attempt = 0
-        self.after = None
-        self.driver = self.interrupt = self.future = self.outer_loop = self._name = None
-        self.worker = ""
-        if parent is not None:
-            self.scope = parent.scope
-            self.flow_run = parent.flow_run
-        else:
-            self.scope = self
-
-    @property
-    def task(self) -> Task[..., Any]:
-        """The task."""
-        return cast("Task[..., Any]", self.definition)
-
-    def _make_name(self) -> str:
-        # The task's template filled in, or its name and the end of the id.
-        return self.definition.name_run(self, f"{self.definition.name}-{self.key % 4096:03x}")
-
-    @cached_property
-    def parameters(self) -> dict[str, Any]:
-        """The arguments by parameter name, defaults included; empty after the run has ended."""
-        if self.is_final:
-            return {}
-        return self.definition.signature.bind(self.args, {**self.kwargs, **self.work.constants})
-
-    def takes_reference(self, reference: Reference) -> bool:
-        """Whether the run's runner lets its workers load the reference."""
-        return self.runner is not None and self.runner.accepts(reference)
-
-    @property
-    def work(self) -> Work:
-        """What this run's calls share with those of the same task or map."""
-        return self.shared or self.task.work
-
-    def promote(self) -> None:
-        """Begin at once if the run waits for room: a worker wants to execute it itself."""
-        if self.dispatcher is not None and (self.driver is None or self.gate is not None):
-            self.dispatcher.promote(self)
-
-    def survives_crash(self, crash: BaseException) -> bool:
-        """Whether another attempt may follow one that was lost, counting this one.
-
-        A call whose function had certainly not been entered when its worker died never ran, so that sending it again
-        repeats nothing and is not counted. Otherwise the task says how often somebody's side effect may happen twice.
-        """
-        self.crashes += 1
-        if getattr(crash, "entered", True):
-            self._counted_crashes += 1
-        return self._counted_crashes <= self.task.crash_retries
-
-    def describe(self) -> dict[str, Any]:
-        """The facts that `penstock.runtime` shows on a worker."""
-        own = {"id": to_text(self.key), "name": self.name, "attempt": self.attempt}
-        return {**self.shared_facts(), **own}
-
-    def shared_facts(self) -> Mapping[str, Any]:
-        """Those that the runs of its task in its flow run have in common: one object for all of a batch."""
-        flow_run = self.flow_run
-        if flow_run is None:
-            return self._make_shared_facts()
-        common = (self.definition, self.tags, flow_run.attempt)
-        known, facts = flow_run.last_shared_facts
-        if known != common:
-            facts = self._make_shared_facts()
-            flow_run.last_shared_facts = common, facts
-        return facts
-
-    def _make_shared_facts(self) -> Mapping[str, Any]:
-        flow_run = self.flow_run
-        facts: dict[str, Any] = {
-            "task": self.definition.name,
-            "tags": sorted(self.tags),
-            "flow_run": flow_run.facts if flow_run is not None else None,
-        }
-        persists, results = (flow_run or self.engine).persists, self.results
-        if persists or results is not None:
-            facts["keeping"] = (persists, results)
-        if flow_run is not None and flow_run.parameters:
-            facts["flow_parameters"] = flow_run.shared_parameters
-        return facts
-
-    def own_facts(self) -> dict[str, Any]:
-        """The others; a name that is made of the task's and the id is left out."""
-        facts: dict[str, Any] = {"key": self.key, "attempt": self.attempt}
-        if self.definition.run_name is not None:
-            facts["name"] = self.name
-        if self.trace is not None:
-            facts["trace"] = self.trace
-        return facts
-
-
-class FlowRun(Run):
-    """One execution of a flow.
-
-    Attributes:
-        flow: The flow.
-        args: Positional arguments as given.
-        kwargs: Keyword arguments as given.
-        parameters: The arguments by name, validated, once the run has begun.
-        own_runner: The flow's ``task_runner`` for this run, or None.
-        dispatcher: What stands between the tasks submitted inside the flow and their runner, after the first one.
-        owns_runner: Whether the run opens and closes it.
-        persists: Whether tasks inside the run store their results where they do not say themselves.
-        past: What has been done already of what is to be done inside this run, if it continues another, or tries again.
-        tells_apart: Whether runs inside this one may be looked for later, here or in another process.
-        live: Submitted task runs and subflow runs inside this run that have not ended.
-        failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
-        last_shared_facts: What the task run that was sent to a worker last shared with its siblings, and why.
-    """
-
-    kind = "Flow"
-    own_runner: Runner | None = None
-    dispatcher: Dispatcher | None = None
-    owns_runner = False
-    return_states = False
-    _origin: UUID | None = None
-    last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
-    _facts: Mapping[str, Any] | None = None
-    _shared_parameters: FlowParameters | None = None
-    key: int
-    definition: Definition[Any, Any]
-    scope: Run
-    flow_run: FlowRun | None
-    resumes: UUID | None
-    used: float
-
-    def __init__(
-        self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
-    ) -> None:
-        self.key = next_id()
-        self.engine = engine
-        self.parent = parent
-        self.definition = flow
-        self.args = args
-        self.kwargs = kwargs
-        self.parameters: Mapping[str, Any] = {}
-        self.scope = self
-        self.flow_run = self
-        keeping = flow.keeping.persist
-        self.persists: bool = self.inherits_persistence if keeping is None else keeping
-        self.live: set[Run] = set()
-        self.failures: list[Future[Any]] = []
-        around = self.around
-        self.past: Frontier | None = around.past if around is not None else None
-        self._past_of_all_attempts = self.past
-        # What was kept inside, the latest attempt first; None if there is no attempt but one.
-        self._attempts: list[list[Kept]] | None = [] if flow.retry.retries else None
-        remembers = self._attempts is not None or (around is not None and around.tells_apart)
-        self.tells_apart: bool = remembers or engine.recorder is not None
-
-    @cached_property
-    def cache(self) -> CacheCounts:
-        """How often the run's tasks found a cached result."""
-        from penstock.keeping import CacheCounts
-
-        return CacheCounts()
-
-    def continue_from(self, resumes: UUID, origin: UUID, past: Frontier) -> None:
-        """Make this a run that goes on where another was interrupted.
-
-        Args:
-            resumes: That run.
-            origin: The first run of those that were continued one after the other.
-            past: What has been done already.
-        """
-        self.resumes, self._origin = resumes, origin
-        self.past = self._past_of_all_attempts = past
-
-    @property
-    def origin(self) -> UUID:
-        """The id of the run, or of the first of those that were continued one after the other."""
-        return self._origin or self.id
-
-    def begin_attempt(self) -> None:
-        """Count one more attempt; it can find what the ones before it have kept."""
-        super().begin_attempt()
-        if self._attempts is not None:
-            if self._attempts:
-                self.past = make_frontier(self._attempts, self._past_of_all_attempts, self.engine.recorder is not None)
-                self.used = 0.0
-            self._attempts.insert(0, [])
-
-    def remember(self, kept: Kept) -> None:
-        """Keep in mind what was stored inside the run, for its further attempts and those of the flow runs around."""
-        if self._attempts:
-            self._attempts[0].append(kept)
-        if self.around is not None:
-            self.around.remember(kept)
-
-    @property
-    def runner(self) -> Runner:
-        """Where tasks that are submitted inside the flow execute."""
-        return self.own_runner or self.engine.runner
-
-    @property
-    def flow(self) -> Flow[..., Any]:
-        """The flow."""
-        return cast("Flow[..., Any]", self.definition)
-
-    def _make_name(self) -> str:
-        # The flow's template filled in, or two friendly words.
-        return self.definition.name_run(self, friendly_name())
-
-    @property
-    def home(self) -> FlowRun | Engine:
-        """Where the run is listed while it lives: the flow run around its parent, or the engine."""
-        return self.around or self.engine
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What `describe` gives, made once for each attempt, since every task run inside the flow carries it."""
-        if self._facts is None or self._facts["attempt"] != self.attempt:
-            self._facts = self.describe()
-        return self._facts
-
-    @property
-    def shared_parameters(self) -> FlowParameters:
-        """The parameters, as one object for as long as they are the same."""
-        if self._shared_parameters is None or self._shared_parameters.values is not self.parameters:
-            self._shared_parameters = FlowParameters(self.parameters)
-        return self._shared_parameters
-
-    def describe(self) -> dict[str, Any]:
-        """The facts that `penstock.runtime` shows on a worker."""
-        return {
-            "id": to_text(self.key),
-            "key": self.key,
-            "name": self.name,
-            "flow": self.definition.name,
-            "log_prints": self.prints_to_log,
-            "tags": sorted(self.tags),
-            "attempt": self.attempt,
-        }
-
-
 def cancel_all(runs: Collection[Run], reason: str) -> None:
     """Cancel runs, with everything inside the flow runs among them.
 
@@ -607,6 +321,5 @@ def _tree(live: Iterable[Run]) -> list[Run]:
     runs: list[Run] = []
     for run in tuple(live):
         runs.append(run)
-        if isinstance(run, FlowRun):
-            runs += _tree(run.live)
+        runs += _tree(run.lists())
     return runs

@@ -19,6 +19,7 @@ from penstock.errors import (
     Lost,
     TimedOut,
 )
+from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.identity import path_of
 from penstock.keeping import Keeper
@@ -26,10 +27,11 @@ from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, 
 from penstock.policies import ending
 from penstock.ports import Host
 from penstock.recording import complete, find_room, make_known
-from penstock.records import FlowRun, Run, TaskRun
+from penstock.records import Run
 from penstock.settling import settle, stop_children
 from penstock.signals import Signal
 from penstock.states import TRANSITIONS, State, StateType
+from penstock.task_runs import TaskRun
 from penstock.upstreams import Skip, receive_inputs
 from penstock.waiting import in_main_thread, wait_for, was_given_up
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from penstock.context import current_run
+from penstock.flow_runs import FlowRun
 from penstock.ledger import Overdue, overdue
-from penstock.records import FlowRun, TaskRun
 from penstock.stopping import stop_on_sigterm
+from penstock.task_runs import TaskRun
 
 __all__ = ("Overdue", "flow_run", "overdue", "stop_on_sigterm", "task_run")
 

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 from penstock.annotations import Quote
 from penstock.errors import UnhandledFailures, UpstreamFailed
+from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.inputs import Input, find_inputs, replace_inputs
 from penstock.logging import run_logger
 from penstock.policies import aggregate
 from penstock.ports import Host
-from penstock.records import FlowRun, Run, cancel_all
+from penstock.records import Run, cancel_all
 from penstock.states import State
 from penstock.waiting import wait_for
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -17,7 +17,7 @@ __all__ = ("stop_on_sigterm",)
 
 
 @contextmanager
-def stop_on_sigterm() -> Iterator[None]:
+def stop_on_sigterm() -> Generator[None, None, None]:
     """While the block runs, stop it in order when SIGTERM arrives, and exit with code 143.
 
     Put it around what the program does: ``with stop_on_sigterm(): my_flow()``, or ``asyncio.run(main())``. A second

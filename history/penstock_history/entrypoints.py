@@ -145,7 +145,7 @@ def _import(name: str) -> ModuleType:
 
 def _run_script(path: Path) -> ModuleType:
     # It takes the name __mp_main__ when it is first imported, and a script that imports it would lose its own.
-    import multiprocessing  # noqa: F401
+    importlib.import_module("multiprocessing")
 
     if not path.is_file():
         raise FlowNotFound(f"There is no file {path}. Has the script been moved?")

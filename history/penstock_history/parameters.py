@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from penstock.errors import ResumeConflict
-from penstock.records import FlowRun
+from penstock.flow_runs import FlowRun
 from penstock.wiring import open_store
 from penstock_results.references import ResultReference
 from penstock_results.serializers import serializer_named

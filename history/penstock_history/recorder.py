@@ -22,12 +22,14 @@ from uuid import UUID
 from weakref import WeakSet
 
 from penstock.errors import HistoryError, OwnerLost, UnhashableInput
+from penstock.flow_runs import FlowRun
 from penstock.identity import Kept, code_of
 from penstock.logging import engine_logger
 from penstock.names import next_id
-from penstock.records import FlowRun, Run, TaskRun, cancel_all
+from penstock.records import Run, cancel_all
 from penstock.signals import Signal
 from penstock.states import State, StateType
+from penstock.task_runs import TaskRun
 from penstock_history.backlog import MOST_WAITING, Promise
 from penstock_history.database import Database, Durability
 from penstock_history.entrypoints import entrypoint_of

@@ -18,11 +18,11 @@ from uuid import UUID
 from penstock.calls import make_root_run, run_here, start_root_run
 from penstock.engine import Engine, engine_in_use
 from penstock.errors import CodeChanged, ConfigurationError, FlowNotFound, ResumeConflict
+from penstock.flow_runs import FlowRun
 from penstock.flows import Flow
 from penstock.hosts.asyncio import ASYNCIO
 from penstock.logging import engine_logger
 from penstock.names import next_id
-from penstock.records import FlowRun
 from penstock.wiring import open_history
 from penstock_history.chain import Generation, chain_of, frontier_of, read_generation
 from penstock_history.changes import changed_since, code_or_none

@@ -314,7 +314,7 @@ class Pool:
         def pass_on(call: Call, _: Outcome) -> None:
             on_line(call, line)
 
-        return [_News(shipment, shipment.calls[index], pass_on, lambda *_: Outcome())]
+        return [_News(shipment, shipment.calls[index], pass_on, lambda _shipment, _call: Outcome())]
 
     def _tell(self, news: Iterable[_News]) -> None:
         for shipment, call, report, make in news:

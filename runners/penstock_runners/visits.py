@@ -13,9 +13,10 @@ from typing import Any
 
 from penstock.context import current_run
 from penstock.engine import Engine
+from penstock.flow_runs import FlowRun
 from penstock.flows import Flow
 from penstock.ports import Event, Trace, Tracer, Work
-from penstock.records import FlowRun, TaskRun
+from penstock.task_runs import TaskRun
 from penstock.tasks import Task
 from penstock_runners import parameters
 from penstock_runners.sequential import SequentialTaskRunner

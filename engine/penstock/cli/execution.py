@@ -18,8 +18,8 @@ from penstock.cli.output import print_json, print_line
 from penstock.cli.tracebacks import print_failure
 from penstock.cli.words import duration, state_cell
 from penstock.engine import Engine
+from penstock.flow_runs import FlowRun
 from penstock.ports import Event
-from penstock.records import FlowRun
 from penstock.runtime import stop_on_sigterm
 from penstock.states import State
 from penstock.wiring import default_history

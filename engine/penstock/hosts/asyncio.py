@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 from penstock.context import current_run, outside
 from penstock.errors import Cancelled
+from penstock.flow_runs import FlowRun
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
-from penstock.records import FlowRun, Run
+from penstock.records import Run
 from penstock.run import execute
 from penstock.signals import Signal, call_then, post, suspend
 

@@ -20,10 +20,11 @@ from penstock.errors import Cancelled, Lost
 from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome, Runner
-from penstock.records import Run, TaskRun
+from penstock.records import Run
 from penstock.run import execute
 from penstock.signals import Signal, call_then
 from penstock.steps import take
+from penstock.task_runs import TaskRun
 from penstock.visited import visited
 
 __all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
