@@ -153,7 +153,7 @@ class Engine:
         self._events.put(event)
 
     def cache_counts(self, task_name: str) -> CacheCounts:
-        """How often a task found a cached result; `cache` counts for all tasks together."""
+        """How often a task found a cached result; the attribute ``cache`` counts for all tasks together."""
         return self._cache_counts.setdefault(task_name, CacheCounts())
 
     @property

@@ -314,7 +314,7 @@ class Pool:
         def pass_on(call: Call, _: Outcome) -> None:
             on_line(call, line)
 
-        return [_News(shipment, shipment.calls[index], pass_on, lambda _shipment, _call: Outcome())]
+        return [_News(shipment, shipment.calls[index], pass_on, _nothing)]
 
     def _tell(self, news: Iterable[_News]) -> None:
         for shipment, call, report, make in news:
@@ -417,3 +417,7 @@ class Pool:
 
 def _unpack(packed: tuple[Any, ...], shipment: Shipment, _: Call) -> Outcome:
     return wire.unpack_outcome(wire.PackedOutcome(*packed), shipment.task.name)
+
+
+def _nothing(_shipment: Shipment, _call: Call) -> Outcome:
+    return Outcome()

@@ -25,6 +25,8 @@ PUBLIC = [
     "penstock.opentelemetry",
     "penstock.ports",
     "penstock.records",
+    "penstock.task_runs",
+    "penstock.flow_runs",
     "penstock.results",
     "penstock.runners",
     "penstock.runtime",
