@@ -144,7 +144,7 @@ class ContainerWriter(io.RawIOBase):
         seal = _seal(self._opening, table)
         signature = _UNSIGNED if self._key is None else _sign(self._key, seal)
         self._put(table + _TRAILER.pack(offset, len(table), seal, signature, _END))
-        return Written(sum(chunk[0] for frame in self._frames for chunk in frame["chunks"]), _checksum(table))
+        return _written(orjson.loads(table))
 
     def close(self) -> None:
         """Stop digesting, whether the container is finished or not."""
@@ -224,9 +224,10 @@ def read_container(
         raise _corrupt(key, "its seal is broken")
     head = _head(blob[_PRELUDE.size : body], key)
     _check_signature(head, seal, signature, signing_key)
-    frames = _Frames(blob, key, head, orjson.loads(packed_table))
+    table = orjson.loads(packed_table)
+    frames = _Frames(blob, key, head, table)
     frames.check(body, offset)
-    return head, frames.load, Written(frames.size, _checksum(packed_table))
+    return head, frames.load, _written(table)
 
 
 class _Frames:
@@ -240,11 +241,6 @@ class _Frames:
             self._table = [_Frame.parse(row) for row in table]
         except (KeyError, TypeError, ValueError) as error:
             raise _corrupt(key, "its table is malformed") from error
-
-    @property
-    def size(self) -> int:
-        """The serialized value's size in bytes, as it was before compression."""
-        return sum(chunk.size for frame in self._table for chunk in frame.chunks)
 
     def check(self, start: int, end: int) -> None:
         """Check that the frames fill the space between the head and the table, and every digest."""
@@ -373,8 +369,11 @@ def _sign(key: bytes, seal: bytes) -> bytes:
     return hmac.digest(key, b"penstock result 1\0" + seal, "sha256")
 
 
-def _checksum(table: Bytes) -> str:
-    return hashlib.sha256(table).hexdigest()[:32]
+def _written(table: Any) -> Written:
+    """Say it of a table. Where the frames lie is no matter of the value: it depends on what the head has to say."""
+    frames = [(frame["codec"], frame["chunks"]) for frame in table]
+    size = sum(chunk[0] for _, chunks in frames for chunk in chunks)
+    return Written(size, hashlib.sha256(orjson.dumps(frames)).hexdigest()[:32])
 
 
 def _corrupt(key: str, why: str) -> ResultCorrupt:

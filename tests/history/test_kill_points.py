@@ -91,3 +91,10 @@ def test_some_points(forks: Forks, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_every_point(forks: Forks, tmp_path: Path) -> None:
     kill_at(all_points(tmp_path / "whole", forks), tmp_path, forks)
+
+
+def test_the_wrong_order_is_caught(forks: Forks, tmp_path: Path) -> None:
+    """A run that is recorded as COMPLETED before its value is stored is executed again, if it is killed in between."""
+    points = [("fsync", number) for number in range(1, 8)]
+    with pytest.raises(AssertionError, match="executed again"):
+        kill_at(points, tmp_path, forks, mutant=True)
