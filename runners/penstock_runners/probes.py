@@ -28,6 +28,7 @@ class FakeRun:
     """A run that nobody tracks, and that is a scope of its own which nobody cancels."""
 
     cancel_reason = None
+    used = 0.0
 
     def __init__(self, name: str) -> None:
         self.id = uuid.uuid4()
