@@ -78,3 +78,16 @@ def test_kill_with_dask(forks: Forks, tmp_path: Path, dask: str) -> None:
 def test_kill_with_ray(tmp_path: Path, ray: str) -> None:
     with forking() as forks:  # in the environment that Ray has made for those who may join
         kill_and_resume(forks, tmp_path, "ray", kills=2, seed=4, pause=0.01, address=ray)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("runner", ["sequential", "threads", "asyncio"])
+def test_two_hundred_kills_in_process(forks: Forks, tmp_path: Path, runner: str) -> None:
+    kill_and_resume(forks, tmp_path, runner, kills=200, seed=5, pause=0.002)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_a_map_of_a_thousand_goes_on_where_it_was_killed(forks: Forks, tmp_path: Path) -> None:
+    kill_and_resume(forks, tmp_path, "threads", kills=20, seed=6, pause=0.0, items=1000)
