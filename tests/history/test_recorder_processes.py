@@ -245,10 +245,18 @@ def _descriptors() -> list[str]:
 
 
 FULL_DISK = """
-import logging, resource, signal, sys
+import logging, resource, signal, sys, threading
 from penstock import Engine, flow, task
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 logging.basicConfig(level=logging.WARNING)
+complained = threading.Event()
+
+class Watch(logging.Handler):
+    def emit(self, record):
+        if "cannot be written" in record.getMessage():
+            complained.set()
+
+logging.getLogger().addHandler(Watch())
 
 @task
 def double(value):
@@ -258,6 +266,7 @@ with Engine(history=sys.argv[1]):
     assert flow(lambda: double(2), name="before")() == 4
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
     assert flow(lambda: sum(double(value) for value in range(20_000)), name="main")() == 399_980_000
+    assert complained.wait(60)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert flow(lambda: double(3), name="after")() == 6
 """
