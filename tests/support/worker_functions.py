@@ -104,5 +104,5 @@ def double(array: object) -> object:
 
 
 def close_all_files() -> None:
-    os.closerange(3, 256)
+    os.closerange(3, 65536)
     time.sleep(600)
