@@ -328,9 +328,11 @@ class Cable:
 
     def __init__(self) -> None:
         self.is_cut = False
+        self.was_tried = threading.Event()
 
     def look(self, _: Group) -> None:
         if self.is_cut:
+            self.was_tried.set()
             raise HistoryWriteError("the cable is cut.")
 
 
@@ -390,6 +392,7 @@ def test_otherwise_nothing_becomes_of_it(
     with Engine(ThreadPoolTaskRunner(max_workers=2), history=watched(tmp_path / "h.db", cable.look, durability)):
         assert flow(lambda: sum(kept(value) for value in range(20)), name="main")() == 190
         assert flow(lambda: sum(kept.map(range(20)).result()), name="main")() == 190
+        assert cable.was_tried.wait(60)
         cable.is_cut = False
     assert caplog.text.count("cannot be written") == 1
     assert caplog.text.count("can be written again") <= 1
