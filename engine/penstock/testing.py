@@ -8,7 +8,8 @@ pytest.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+import time  # noqa: TID251 (other processes take real time)
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from penstock.faults import FaultyRunner
 from penstock.ports import Clock, Runner, Sink
 from penstock.virtual_clock import VirtualClock
 
-__all__ = ("FaultyRunner", "VirtualClock", "penstock_test_harness")
+__all__ = ("FaultyRunner", "VirtualClock", "penstock_test_harness", "wait_until")
 
 _LAZY = {
     "RunnerTests": "penstock_runners.testing",
@@ -57,6 +58,23 @@ def penstock_test_harness(
         Engine(runner, clock=clock, sinks=sinks, grace=grace) as engine,
     ):
         yield engine
+
+
+def wait_until(condition: Callable[[], bool], what: str, within: float = 60.0) -> None:
+    """Wait for what happens in another process, which has no event that this one could wait for.
+
+    Args:
+        condition: Whether it has happened; asked every 5 ms.
+        what: What is waited for, for the message.
+        within: Seconds after which it will not happen any more.
+
+    Raises:
+        AssertionError: It has not happened in time.
+    """
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {within:g} s in vain for {what}"
+        time.sleep(0.005)
 
 
 @contextmanager

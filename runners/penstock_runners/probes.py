@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.ports import Call, Outcome, Work
+from penstock.testing import wait_until
 
 __all__ = ("FakeRun", "Reports", "entries", "make_calls")
 
@@ -97,14 +98,6 @@ class Reports:
 def entries(file: Path) -> list[str]:
     """The lines that `note` has left, in order."""
     return file.read_text(encoding="utf-8").split() if file.exists() else []
-
-
-def wait_until(condition: Callable[[], bool], what: str, patience: float = 60.0) -> None:
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {patience:g} s in vain: {what}"
-        time.sleep(0.005)
 
 
 # --- what runs on workers -----------------------------------------------------------------------------------------

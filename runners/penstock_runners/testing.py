@@ -28,9 +28,10 @@ import pytest
 
 from penstock.errors import Cancelled, RunnerClosed, SerializationError, TimedOut
 from penstock.ports import Call, Outcome
+from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
-from penstock_runners.probes import Reports, entries, make_calls, wait_until
+from penstock_runners.probes import Reports, entries, make_calls
 
 __all__ = ("Reports", "RunnerTests", "make_calls")
 

@@ -29,7 +29,8 @@ from penstock.errors import CancelledRun, CrashedRun, SerializationError, TimedO
 from penstock.ports import Call, Report
 from penstock.results import ResultStore
 from penstock.runners import TaskRunner
-from penstock_runners.probes import entries, note, wait_until
+from penstock.testing import wait_until
+from penstock_runners.probes import entries, note
 
 pytestmark = pytest.mark.leaks("the shared clusters outlive a test, and replace the workers that tests kill")
 

@@ -31,9 +31,7 @@ def clock() -> VirtualClock:
 
 
 @pytest.fixture
-def engine(
-    runner: type[SequentialTaskRunner | ThreadPoolTaskRunner], clock: VirtualClock
-) -> Iterator[Engine]:
+def engine(runner: type[SequentialTaskRunner | ThreadPoolTaskRunner], clock: VirtualClock) -> Iterator[Engine]:
     """An engine with that runner and that clock, entered."""
     with penstock_test_harness(runner, clock=clock) as engine:
         yield engine

@@ -201,9 +201,7 @@ class TestLogPrints:
         assert sum("heir" in message for message in caplog.messages) == 2
         assert capsys.readouterr().out == "refuser\nrefuser\n"
 
-    def test_of_overlapping_runs_on_threads_do_not_mix(
-        self, caplog: pytest.LogCaptureFixture, capsys: Any
-    ) -> None:
+    def test_of_overlapping_runs_on_threads_do_not_mix(self, caplog: pytest.LogCaptureFixture, capsys: Any) -> None:
         caplog.set_level(logging.INFO, "penstock")
         barrier = threading.Barrier(4, timeout=WATCHDOG)
 

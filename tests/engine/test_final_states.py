@@ -78,9 +78,7 @@ class TestReturnedFutures:
             (lambda f, g: [[f], [g]], [[1], [2]]),
         ],
     )
-    def test_gives_values(
-        self, world: World, engine: Engine, shape: Callable[[Any, Any], Any], expected: Any
-    ) -> None:
+    def test_gives_values(self, world: World, engine: Engine, shape: Callable[[Any, Any], Any], expected: Any) -> None:
         async def body() -> Any:
             return shape(good.submit(1), good.submit(2))
 

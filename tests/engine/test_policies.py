@@ -210,9 +210,7 @@ class TestJitter:
         chance=st.floats(0, 1),
         attempt=st.integers(1, 60),
     )
-    def test_stays_within_its_bounds(
-        self, delays: list[float], jitter: float, chance: float, attempt: int
-    ) -> None:
+    def test_stays_within_its_bounds(self, delays: list[float], jitter: float, chance: float, attempt: int) -> None:
         policy = RetryPolicy.make(50, delays, jitter, "task 'x'")
         delay = policy.delay_after(attempt, lambda: chance)
         if attempt > 50:

@@ -317,5 +317,3 @@ def test_an_async_task_called_from_a_sync_flow_ends_the_flow_and_not_the_engines
             main()
         assert handle.result(5) == 1
         assert after() == 1
-
-

@@ -19,10 +19,11 @@ from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill, listenin
 
 from penstock.errors import Cancelled, ConfigurationError, CrashedRun, MissingContextError, RunnerError
 from penstock.ports import Call, LogLine, Outcome
+from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
 from penstock_runners.dask import DaskTaskRunner, get_dask_client
-from penstock_runners.probes import Reports, entries, make_calls, wait_until
+from penstock_runners.probes import Reports, entries, make_calls
 
 pytestmark = pytest.mark.leaks("the shared cluster outlives a test, and Dask replaces the workers that tests kill")
 

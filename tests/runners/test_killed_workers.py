@@ -22,7 +22,8 @@ import pytest
 
 from penstock import Engine, State, flow, task
 from penstock.runners import DaskTaskRunner, ProcessPoolTaskRunner, RayTaskRunner, TaskRunner
-from penstock_runners.probes import note, wait_until
+from penstock.testing import wait_until
+from penstock_runners.probes import note
 
 pytestmark = [
     pytest.mark.chaos,

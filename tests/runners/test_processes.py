@@ -20,9 +20,10 @@ import worker_functions as functions
 
 from penstock.errors import Cancelled, ConfigurationError, CrashedRun, SerializationError, TimedOut
 from penstock.ports import Call, LogLine, Outcome
+from penstock.testing import wait_until
 from penstock_runners import exits, probes
 from penstock_runners.base import TaskRunner
-from penstock_runners.probes import Reports, entries, make_calls, wait_until
+from penstock_runners.probes import Reports, entries, make_calls
 from penstock_runners.processes import ProcessPoolTaskRunner
 
 ROOT = Path(__file__).parents[2]

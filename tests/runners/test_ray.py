@@ -17,9 +17,10 @@ from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill
 
 from penstock.errors import Cancelled, ConfigurationError
 from penstock.ports import Outcome
+from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
-from penstock_runners.probes import Reports, entries, make_calls, wait_until
+from penstock_runners.probes import Reports, entries, make_calls
 from penstock_runners.ray import RayTaskRunner, remote_options
 
 pytestmark = pytest.mark.leaks("the shared Ray outlives a test, and Ray replaces the workers that tests kill")

@@ -18,9 +18,10 @@ import worker_functions as functions
 
 from penstock.errors import ConfigurationError, CrashedRun, RunnerError
 from penstock.ports import Call, Outcome, Reference
+from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
-from penstock_runners.probes import entries, make_calls, wait_until
+from penstock_runners.probes import entries, make_calls
 from penstock_runners.testing import RunnerTests
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

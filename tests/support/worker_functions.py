@@ -12,7 +12,8 @@ import threading
 import time
 from pathlib import Path
 
-from penstock_runners.probes import note, wait_until
+from penstock.testing import wait_until
+from penstock_runners.probes import note
 
 initialized: list[object] = []
 
