@@ -11,6 +11,8 @@ many, and a worker idles while another one has hours in its queue. The answer is
 * A batch is to last about as long as makes its trip cheap (`TaskRunner.batch_seconds`), by what calls of this work
   have lasted so far; it is never more than four times the last one, since a measurement of a few calls is not to be
   trusted with thousands; and never more than an equal share of what is queued, so that the end is shared out evenly.
+* That share shrinks with the queue, down to single calls, each with a trip of its own. So where a batch lasts less
+  than a tenth of `batch_seconds` it is no smaller than the one before: workers then end so much apart at most.
 
 Where the user fixed the number, batches have exactly that many calls, but for the last of a map.
 """
@@ -44,8 +46,9 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 _OUT_PER_WORKER = 2
 _GROWTH = 4
+_WORTH_A_TRIP = 0.1
 _SMOOTHING = 0.3
-"""How much the newest measurement counts; chosen with the three constants above by benchmarks/batching.py."""
+"""How much the newest measurement counts; chosen with the constants above by benchmarks/batching.py."""
 
 _SHORTEST = 25e-6
 """Seconds that a call lasts at least: what a worker does around its function takes that long (benchmarks/wire.py)."""
@@ -169,4 +172,6 @@ class Batcher(Generic[ItemT]):
             return 1
         by_time = int(self._batch_seconds / queue.seconds)
         by_share = math.ceil(ready / (_OUT_PER_WORKER * self._workers))
-        return max(1, min(by_time, by_share, _GROWTH * queue.last))
+        worth_a_trip = int(_WORTH_A_TRIP * self._batch_seconds / queue.seconds)
+        share = max(by_share, min(worth_a_trip, queue.last))
+        return max(1, min(by_time, share, _GROWTH * queue.last, ready))

@@ -145,12 +145,37 @@ def test_an_automatic_batch_is_neither_long_nor_unfair(items: int, seconds: floa
             batcher.came_home(thing.work, seconds)
         for batch in batcher.batch_done():
             assert len(batch) == 1 or len(batch) * seconds <= 0.05 * 1.01
-            assert len(batch) <= -(-left // (2 * workers))
+            assert len(batch) <= -(-left // (2 * workers)) or len(batch) * seconds <= 0.005 * 1.01
             sizes.append(len(batch))
             left -= len(batch)
             out.append(batch)
     assert left == 0
     assert all(later <= 4 * max(sizes[: place + 1]) for place, later in enumerate(sizes[1:]))
+
+
+@given(items=st.integers(1, 20_000), workers=st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_a_map_of_short_calls_does_not_end_in_ever_smaller_batches(items: int, workers: int) -> None:
+    sizes = sizes_of_a_map(items, 1e-6, workers)
+    largest = sizes.index(max(sizes))
+    assert all(size >= min(200, sizes[largest]) for size in sizes[largest:-1])
+
+
+def test_a_map_of_few_middling_calls_is_shared_out_call_by_call() -> None:
+    assert set(sizes_of_a_map(8, 1e-3, 2)) == {1}
+
+
+def sizes_of_a_map(items: int, seconds: float, workers: int) -> list[int]:
+    """The batches of a map whose calls last so long, when they come home in order."""
+    batcher, work = Batcher[Thing](workers, 0.05), make_work()
+    out = deque(add_all(batcher, [Thing(work) for _ in range(items)], "auto"))
+    sizes = [len(batch) for batch in out]
+    while out:
+        batcher.came_home(work, seconds, len(out.popleft()))
+        batches = batcher.batch_done()
+        out += batches
+        sizes += [len(batch) for batch in batches]
+    return sizes
 
 
 def test_a_long_map_does_not_keep_a_short_one_waiting() -> None:
