@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from uuid import UUID, uuid5
 
+from penstock.identity import path_of
 from penstock.names import friendly_name, next_id, to_text
 from penstock.ports import FlowParameters, Runner
 from penstock.records import Run
@@ -49,7 +50,6 @@ class FlowRun(Run):
     dispatcher: Dispatcher | None = None
     owns_runner = False
     return_states = False
-    _origin: UUID | None = None
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
     _shared_parameters: FlowParameters | None = None
@@ -99,13 +99,19 @@ class FlowRun(Run):
             origin: The first run of those that were continued one after the other.
             past: What has been done already.
         """
-        self.resumes, self._origin = resumes, origin
+        self.resumes, self.origin = resumes, origin
         self.past = self._past_of_all_attempts = past
 
-    @property
+    @cached_property
     def origin(self) -> UUID:
-        """The id of the run, or of the first of those that were continued one after the other."""
-        return self._origin or self.id
+        """The id of the run, or of the first of those that were continued one after the other.
+
+        A subflow run of a recorded flow run has the origin that its successor will have, should that be continued: one
+        made of the origin around it and of the place where it stands.
+        """
+        if self.around is None or self.engine.recorder is None:
+            return self.id
+        return uuid5(self.around.origin, repr(path_of(self)))
 
     def begin_attempt(self) -> None:
         """Count one more attempt; it can find what the ones before it have kept."""
@@ -161,6 +167,7 @@ class FlowRun(Run):
         return {
             "id": to_text(self.key),
             "key": self.key,
+            "origin": str(self.origin),
             "name": self.name,
             "flow": self.definition.name,
             "log_prints": self.prints_to_log,

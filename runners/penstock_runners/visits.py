@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from penstock.context import current_run
 from penstock.engine import Engine
@@ -52,6 +53,7 @@ class _VisitEngine(Engine):
                 flow_run = FlowRun(_flow(facts["flow"], facts["log_prints"]), (), {}, None, self)
                 flow_run.parameters = {} if packed is None else parameters.unpack(facts["key"], packed)
                 _be(flow_run, facts)
+                flow_run.origin = UUID(facts["origin"])
             self._around = facts, flow_run
         return flow_run
 
@@ -61,6 +63,7 @@ def _record(event: Event) -> Mapping[str, Any]:
     parent = run.parent
     facts = run.describe()
     facts.pop("keeping", None)
+    facts.pop("origin", None)
     facts.pop("flow_parameters", None)
     return {
         **facts,

@@ -118,7 +118,7 @@ class Trial:
 
     def check(self, value: Any) -> None:
         """Nothing ran again that had been acknowledged, or was recorded when its driver died; the value is right."""
-        effects, acks = self._promised("effects"), self._promised("acks")
+        effects, acks = self._lines("effects"), self._lines("acks")
         told: dict[str, int] = {}
         for generation, token in acks:
             told.setdefault(token, generation)
@@ -129,11 +129,6 @@ class Trial:
         twice = [line for line, count in Counter(effects).items() if count > 1]
         assert not twice, f"executed twice by one driver: {twice}"
         assert self.value == value
-
-    def _promised(self, name: str) -> list[tuple[int, str]]:
-        """Without what ran inside a task on a worker: it is known here once the task's outcome is home, not before."""
-        remote = self._order["runner"] in ("processes", "dask", "ray")
-        return [line for line in self._lines(name) if not (remote and line[1].startswith("inner-"))]
 
     def _to_resume(self) -> str | None:
         roots = self._roots()
