@@ -26,8 +26,8 @@ from fanout import WORKERS, async_map, map_all
 from penstock import Engine
 from penstock.history import History
 from penstock.runners import ThreadPoolTaskRunner
-from penstock_history.backlog import MOST_WAITING
-from penstock_history.recorder import Recorder
+from penstock_history.recording.backlog import MOST_WAITING
+from penstock_history.recording.recorder import Recorder
 
 BUDGET = 15
 

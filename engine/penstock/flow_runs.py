@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from penstock.futures import Future
     from penstock.identity import Kept
     from penstock.keeping import CacheCounts
-    from penstock_history.frontier import Frontier
+    from penstock_history.resuming.frontier import Frontier
 
 __all__ = ("FlowRun",)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from penstock_history.history import History
 from penstock_history.records import AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
-from penstock_history.resume import OnCodeChange, resume
+from penstock_history.resuming.resume import OnCodeChange, resume
 
 __all__ = (
     "AttemptRecord",

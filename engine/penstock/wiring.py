@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.identity import Kept
-    from penstock_history.frontier import Frontier
     from penstock_history.history import History
+    from penstock_history.resuming.frontier import Frontier
     from penstock_results.claims import Claims
     from penstock_results.locks import SingleFlight
     from penstock_results.store import ResultStore
@@ -101,7 +101,7 @@ def make_frontier(attempts: Sequence[Sequence[Kept]], outer: Frontier | None, co
         outer: What is known of the flow run around, or of the one that this one continues.
         counted: Whether the runs inside know their positions.
     """
-    from penstock_history.frontier import Frontier, whatever_the_order
+    from penstock_history.resuming.frontier import Frontier, whatever_the_order
 
     return Frontier(attempts if counted else map(whatever_the_order, attempts), outer=outer)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from penstock.errors import ConfigurationError, RunNotFound
 from penstock.settings import home, settings
 from penstock_history.database import Database, Durability
-from penstock_history.recorder import EngineView, Recorder
+from penstock_history.recording.recorder import EngineView, Recorder
 from penstock_history.records import AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
 from penstock_history.urls import open_database
 

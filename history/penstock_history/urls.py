@@ -50,7 +50,7 @@ def _path_of(url: str) -> str:
 
 
 def _sqlite(path: str) -> Database:
-    from penstock_history.sqlite import SQLite
+    from penstock_history.sqlite.database import SQLite
 
     return SQLite(Path(path).expanduser())
 
@@ -60,6 +60,6 @@ def _postgresql(url: str) -> Database:
         import_module("asyncpg")
     except ImportError as error:
         raise MissingExtra("a history in PostgreSQL", "postgresql") from error
-    from penstock_history.postgresql import PostgreSQL
+    from penstock_history.postgresql.database import PostgreSQL
 
     return PostgreSQL(url)

@@ -7,7 +7,7 @@ from postgres import Server
 
 from penstock.testing import HistoryTests
 from penstock_history.database import Database, Writer
-from penstock_history.postgresql import PostgreSQL
+from penstock_history.postgresql.database import PostgreSQL
 
 
 class TestPostgreSQL(HistoryTests):

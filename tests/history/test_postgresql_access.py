@@ -14,8 +14,8 @@ from postgres_proxy import Network, network
 
 from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database
-from penstock_history.postgresql import PostgreSQL
-from penstock_history.postgresql_schema import VERSION
+from penstock_history.postgresql.database import PostgreSQL
+from penstock_history.postgresql.schema import VERSION
 from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
 from penstock_history.urls import open_database

@@ -17,11 +17,11 @@ from postgres_callers import OnHost, begin_runs, fork_and_go_on, owner_of, reap,
 from postgres_proxy import Network, network
 
 from penstock.errors import HistoryError, HistoryWriteError
-from penstock_history import postgresql_owners as owners
 from penstock_history.database import Durability, Reader
-from penstock_history.postgresql import PostgreSQL
-from penstock_history.postgresql_schema import VERSION
-from penstock_history.postgresql_writer import PostgreSQLWriter
+from penstock_history.postgresql import owners
+from penstock_history.postgresql.database import PostgreSQL
+from penstock_history.postgresql.schema import VERSION
+from penstock_history.postgresql.writer import PostgreSQLWriter
 from penstock_history.probes import Companion, Story, prefix
 from penstock_history.records import RunQuery, RunRecord
 

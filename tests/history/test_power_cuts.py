@@ -16,11 +16,11 @@ import pytest
 from apsw_histories import use_apsw
 from power import Disk, Recorder, Step, forget, write_files
 
-from penstock_history import sqlite_file
 from penstock_history.database import Durability
 from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
-from penstock_history.sqlite import SQLite
+from penstock_history.sqlite import file as sqlite_file
+from penstock_history.sqlite.database import SQLite
 from penstock_history.testing import reading
 
 GROUPS = 60

@@ -20,7 +20,7 @@ from penstock.errors import ConfigurationError, HistoryWriteError, UpstreamFaile
 from penstock.history import History, RunQuery, RunRecord
 from penstock.results import ResultReference
 from penstock.runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-from penstock_history import backlog
+from penstock_history.recording import backlog
 from penstock_history.records import Group
 
 WATCHDOG = 20.0
@@ -449,7 +449,7 @@ async def _async_double(value: int) -> int:
 
 def test_more_than_can_be_written_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is slower than the runs slows them down; memory stays bounded and nothing is lost."""
-    monkeypatch.setattr("penstock_history.recorder.MOST_WAITING", 50)
+    monkeypatch.setattr("penstock_history.recording.recorder.MOST_WAITING", 50)
     most = 0
 
     def look(group: Group) -> None:
@@ -476,7 +476,7 @@ def test_nothing_is_left_running_when_the_database_is_gone_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What begins while nothing can be written and no room is left is not recorded; the rest has its end."""
-    monkeypatch.setattr("penstock_history.recorder.MOST_WAITING", 50)
+    monkeypatch.setattr("penstock_history.recording.recorder.MOST_WAITING", 50)
     gone = False
 
     def look(group: Group) -> None:

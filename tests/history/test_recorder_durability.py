@@ -22,8 +22,8 @@ from penstock.history import History, RunQuery, RunRecord
 from penstock.keeping import Keeper
 from penstock.results import ResultStore
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
-from penstock_history import recorder, scribe
 from penstock_history.database import Durability
+from penstock_history.recording import recorder, scribe
 from penstock_history.records import CHANGES, RESULTS, RUNS, TYPES, Group
 
 WATCHDOG = 20.0

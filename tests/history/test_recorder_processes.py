@@ -106,7 +106,9 @@ def test_kill_9_fifty_times(kind: str, tmp_path: Path) -> None:
 def test_a_saboteur_is_caught(tmp_path: Path) -> None:
     """The same check finds a recorder that acknowledges first."""
     wrong = tmp_path / "sitecustomize.py"
-    wrong.write_text("from penstock_history.recorder import Recorder\nRecorder.comes_first = lambda *_: False\n")
+    wrong.write_text(
+        "from penstock_history.recording.recorder import Recorder\nRecorder.comes_first = lambda *_: False\n"
+    )
     path = os.pathsep.join([str(tmp_path), *(path for path in sys.path if path)])
     with program("inline", tmp_path, PYTHONPATH=path) as process:
         said = [out(process).readline() for _ in range(200)]

@@ -550,7 +550,7 @@ def test_a_run_that_is_alive_is_refused(engine: Engine) -> None:
 
 
 def test_of_two_who_resume_at_once_one_does(world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock_history import resume as module
+    from penstock_history.resuming import resume as module
 
     both_have_looked = threading.Barrier(2, timeout=20)
     prepare = module._prepare

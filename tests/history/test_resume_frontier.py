@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.identity import Kept, Path, identity_of, is_vague, path_of
-from penstock_history.frontier import Frontier, Interrupted, whatever_the_order
+from penstock_history.resuming.frontier import Frontier, Interrupted, whatever_the_order
 from penstock_results.references import ResultReference
 
 

@@ -17,7 +17,7 @@ from penstock_history.database import Database, Writer
 from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery, RunRecord
 from penstock_history.retention import Deleted, Retention, delete_runs, sweep
-from penstock_history.sqlite import SQLite
+from penstock_history.sqlite.database import SQLite
 from penstock_history.testing import reading
 
 

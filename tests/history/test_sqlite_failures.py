@@ -19,11 +19,11 @@ from apsw_histories import use_apsw
 from failing_disk import FailingDisk
 
 from penstock.errors import HistoryWriteError
-from penstock_history import sqlite_file
 from penstock_history.database import Durability, Writer
 from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
-from penstock_history.sqlite import SQLite
+from penstock_history.sqlite import file as sqlite_file
+from penstock_history.sqlite.database import SQLite
 from penstock_history.testing import reading
 
 T = TypeVar("T")
@@ -181,7 +181,7 @@ sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from penstock.errors import HistoryError
 from penstock_history.probes import prefix
-from penstock_history.sqlite import SQLite
+from penstock_history.sqlite.database import SQLite
 from test_sqlite_failures import fill
 ballast = Path({str(tmp_path)!r}) / "ballast"
 ballast.write_bytes(bytes(400_000))

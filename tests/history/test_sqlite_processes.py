@@ -14,7 +14,7 @@ from history_callers import LIFE, live, write_for_ever
 
 from penstock_history.probes import Companion, prefix
 from penstock_history.records import RunQuery
-from penstock_history.sqlite import SQLite
+from penstock_history.sqlite.database import SQLite
 from penstock_history.testing import reading
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from penstock_history import sqlite_file
+from penstock_history.sqlite import file as sqlite_file
 
 
 class ApswCursor:

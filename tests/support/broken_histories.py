@@ -11,9 +11,9 @@ from uuid import UUID
 from penstock_history.database import Durability
 from penstock_history.keys import COUNTER_MASK
 from penstock_history.records import Group, LogRecord, RunQuery, RunRecord
-from penstock_history.sqlite import SQLite
-from penstock_history.sqlite_reader import SQLiteReader
-from penstock_history.sqlite_writer import SQLiteWriter
+from penstock_history.sqlite.database import SQLite
+from penstock_history.sqlite.reader import SQLiteReader
+from penstock_history.sqlite.writer import SQLiteWriter
 
 
 class Broken(SQLite):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from penstock.errors import HistoryError
-from penstock_history import postgresql_owners
 from penstock_history.database import Durability, Reader, Writer
-from penstock_history.postgresql import PostgreSQL
+from penstock_history.postgresql import owners as postgresql_owners
+from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.probes import Story
 
 __all__ = ("OnHost", "begin_runs", "fork_and_go_on", "owner_of", "reap", "record_transitions")

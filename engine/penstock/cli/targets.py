@@ -59,7 +59,7 @@ def find_task(target: str) -> Task[..., Any]:
 
 
 def _find(target: str, kind: type[D]) -> D:
-    from penstock_history.entrypoints import load
+    from penstock_history.resuming.entrypoints import load
 
     with loading():
         found = load(target, kind)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from penstock_history.probes import EPOCH, Story, prefix
 from penstock_history.records import RUNS
-from penstock_history.sqlite import SQLite
-from penstock_history.sqlite_schema import VERSION
+from penstock_history.sqlite.database import SQLite
+from penstock_history.sqlite.schema import VERSION
 
 
 def main() -> None:

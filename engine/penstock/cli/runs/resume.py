@@ -32,7 +32,7 @@ def command(run: str, on_code_change: Literal["refuse", "continue"], as_json: bo
     from penstock.cli.execution import execute
     from penstock.cli.runs.access import reading, the_run
     from penstock.cli.targets import loading
-    from penstock_history.resume import resume
+    from penstock_history.resuming.resume import resume
 
     with reading() as reader:
         found = the_run(reader, run)

@@ -1,0 +1,1 @@
+"""A history that several machines share; `database` is where to begin."""

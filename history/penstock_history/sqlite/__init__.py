@@ -1,0 +1,1 @@
+"""A history in a file of the machine; `database` is where to begin."""
