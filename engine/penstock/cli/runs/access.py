@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time  # noqa: TID251 (looking at a run again and again)
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -17,9 +18,13 @@ from penstock_history.history import History
 from penstock_history.keys import COUNTER_MASK
 from penstock_history.records import TYPES, RunQuery, RunRecord
 
-__all__ = ("facts_of", "has_ended", "reading", "the_run", "writing")
+__all__ = ("facts_of", "has_ended", "reading", "the_run", "watch", "writing")
 
 UNFINISHED = TYPES[: TYPES.index("COMPLETED")]
+
+_PACE = 0.1
+"""Seconds between two looks at a run. Its process lets rows gather as long before it writes them
+(`penstock_history.scribe`), so whoever looks more often sees nothing sooner."""
 
 
 @contextmanager
@@ -85,6 +90,18 @@ def the_run(reader: Reader, text: str) -> RunRecord:
 def has_ended(run: RunRecord) -> bool:
     """Whether a run has its last state."""
     return run.type not in UNFINISHED
+
+
+def watch(reader: Reader, run: RunRecord) -> Iterator[RunRecord]:
+    """A run as it is now, and after every moment as it is then, for as long as it is there and somebody asks.
+
+    Its process shares nothing with this one but the history, and what is written there wakes nobody.
+    """
+    current: RunRecord | None = run
+    while current is not None:
+        yield current
+        time.sleep(_PACE)
+        current = reader.run(run.id)
 
 
 def facts_of(run: RunRecord) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time  # noqa: TID251 (looking whether the run has ended)
+import time  # noqa: TID251 (how long somebody wants to wait)
 
 import click
 
@@ -11,9 +11,6 @@ from penstock.cli.output import json_option, print_json, print_line
 from penstock.cli.words import age, state_cell
 
 __all__ = ("command",)
-
-_EVERY = 0.1
-"""Seconds between two looks at whether it has ended."""
 
 
 @click.command("cancel")
@@ -35,7 +32,7 @@ def command(context: click.Context, run: str, patience: float, as_json: bool) ->
     That process takes note within a second or two, and the run ends as if its own program had cancelled it: nothing of
     it starts any more, coroutines are cancelled where they await, clean-up runs.
     """
-    from penstock.cli.runs.access import facts_of, has_ended, reading, the_run, writing
+    from penstock.cli.runs.access import facts_of, has_ended, reading, the_run, watch, writing
 
     with reading() as reader:
         found = the_run(reader, run)
@@ -43,10 +40,10 @@ def command(context: click.Context, run: str, patience: float, as_json: bool) ->
         if not has_ended(found):
             with writing() as writer:
                 asked = writer.ask_to_cancel(found.id)
-        deadline = time.monotonic() + patience
-        while asked and not has_ended(found) and time.monotonic() < deadline:
-            time.sleep(_EVERY)
-            found = reader.run(found.id) or found
+        if asked:
+            deadline = time.monotonic() + patience
+            over = (now for now in watch(reader, found) if has_ended(now) or time.monotonic() >= deadline)
+            found = next(over, found)
     if as_json:
         print_json(facts_of(found) | {"asked": asked})
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time  # noqa: TID251 (looking again now and then)
 from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ("command",)
 
-_EVERY = 0.25
-"""Seconds between two looks for new lines."""
-
 
 @click.command("logs")
 @click.argument("run")
@@ -29,21 +25,19 @@ _EVERY = 0.25
 @json_option
 def command(run: str, follow: bool, as_json: bool) -> None:
     """Print the log lines of a run and of all runs inside it; with --json one object a line."""
-    from penstock.cli.runs.access import has_ended, reading, the_run
+    from penstock.cli.runs.access import has_ended, reading, the_run, watch
 
     with reading() as reader:
         found = the_run(reader, run)
         seen, was_over = 0, has_ended(found)
-        while True:
-            current = reader.run(found.id)
-            over = current is None or has_ended(current) or not reader.is_alive(current.owner)
+        for current in watch(reader, found):
+            over = has_ended(current) or not reader.is_alive(current.owner)
             lines = reader.logs(found.id, seen)
             _print(lines, as_json)
             if not follow or (over and was_over):
                 return
             seen = max([seen, *(line.id for line in lines)])
             was_over = over  # its last words may come a moment later than its last state, so there is one more look
-            time.sleep(_EVERY)
 
 
 def _print(lines: Iterable[LogRecord], as_json: bool) -> None:
