@@ -13,6 +13,12 @@ MANY = 1_000
 place: ContextVar[int] = ContextVar("place", default=0)
 
 
+@task
+async def stay(entered: list[None]) -> None:
+    entered.append(None)
+    await asyncio.Event().wait()
+
+
 def test_all_of_a_flood_run_at_the_same_time() -> None:
     @task
     async def meet(everybody: asyncio.Barrier, number: int) -> int:
@@ -69,40 +75,28 @@ def test_every_task_has_the_context_of_its_submission_and_keeps_its_changes_to_i
 
 
 def test_what_a_loop_has_not_begun_when_it_ends_is_cancelled() -> None:
-    entered = 0
-
-    @task
-    async def stay() -> None:
-        nonlocal entered
-        entered += 1
-        await asyncio.Event().wait()
+    entered = list[None]()
 
     async def leave() -> list[Future[None]]:
-        return [stay.submit() for _ in range(MANY)]
+        return [stay.submit(entered) for _ in range(MANY)]
 
     futures = asyncio.run(leave())
     assert all(future.done and future.state.is_cancelled() for future in futures)
-    assert entered <= MANY / 2
+    assert len(entered) <= MANY / 2
 
 
 def test_a_flood_that_is_cancelled_begins_nothing_more() -> None:
-    entered = 0
-
-    @task
-    async def stay() -> None:
-        nonlocal entered
-        entered += 1
-        await asyncio.Event().wait()
+    entered = list[None]()
 
     @flow
     async def crowd() -> None:
-        futures = [stay.submit() for _ in range(MANY)]
+        futures = [stay.submit(entered) for _ in range(MANY)]
         await asyncio.sleep(0)
-        before = entered
+        before = len(entered)
         for future in futures:
             future.cancel()
         await wait_async(futures)
-        assert entered == before < MANY
+        assert len(entered) == before < MANY
         assert all(future.state.is_cancelled() for future in futures)
 
     asyncio.run(crowd())
