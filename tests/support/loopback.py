@@ -1,8 +1,9 @@
-"""A JSON server on the loopback interface, for programs that talk to somebody's API."""
+"""The loopback interface: a JSON server, for programs that talk to somebody's API, and whether a server is up."""
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,12 @@ class JsonServer:
             return 404, {"error": f"no {parts.path}"}
         answer = self.answers[parts.path]
         return 200, answer(**dict(parse_qsl(parts.query))) if callable(answer) else answer
+
+
+def listens(port: int) -> bool:
+    """Whether anybody does, there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager

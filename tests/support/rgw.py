@@ -13,14 +13,16 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import loopback
 import psutil
+
+from penstock.testing import wait_until
 
 __all__ = ("Gateway", "missing", "serve")
 
@@ -59,7 +61,7 @@ def serve(folder: Path) -> Generator[Gateway]:
     port = _free_ports()
     try:
         _start(folder, port)
-        _await_answer(port)
+        wait_until(lambda: loopback.listens(port), "the gateway to listen", _PATIENCE)
         gateway = Gateway(f"http://127.0.0.1:{port}")
         _make_bucket(gateway)
         yield gateway
@@ -94,16 +96,6 @@ def _start(folder: Path, port: int) -> None:
                 script.wait()
     if code:
         raise RuntimeError(f"{SCRIPT} ended with {code}: {log.read_text()[-2000:]}")
-
-
-def _await_answer(port: int) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"the gateway does not listen after {_PATIENCE:.0f} s")
 
 
 def _make_bucket(gateway: Gateway) -> None:

@@ -7,12 +7,15 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import loopback
+
+from penstock.testing import wait_until
 
 __all__ = ("S3Server", "serve")
 
@@ -67,12 +70,9 @@ def _free_port() -> int:
 
 
 def _await_listening(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    def listens() -> bool:
         if process.poll() is not None:
             raise RuntimeError(f"rclone ended with {process.returncode}: {process.communicate()[1].decode()}")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise RuntimeError("rclone does not listen after 20 s")
+        return loopback.listens(port)
+
+    wait_until(listens, "rclone to listen")
