@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from postgres import postgresql_url as postgresql_url
 
 from penstock import engine as engine_module
 from penstock.testing import penstock_engine as penstock_engine
+from penstock.testing import wait_until
 
 KEPT_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "postgres: ", "penstock-postgres-")
 """Processes that the standard library starts once and keeps, and the tests' PostgreSQL server."""
@@ -43,14 +43,10 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if request.node.get_closest_marker("leaks"):
         return
-    deadline = time.monotonic() + 5.0
-    if _extra_threads(threads):
+    if names := [thread.name for thread in _extra_threads(threads)]:
         gc.collect()
-    while _extra_threads(threads) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    left = [thread.name for thread in _extra_threads(threads)]
-    assert not left, f"threads left behind: {left}"
-    _, alive = psutil.wait_procs(_children() - children, max(0.0, deadline - time.monotonic()))
+        wait_until(lambda: not _extra_threads(threads), f"threads to end: {names}", 5.0)
+    _, alive = psutil.wait_procs(_children() - children, 5.0)
     assert not alive, f"processes left behind: {alive}"
 
 

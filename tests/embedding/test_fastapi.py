@@ -24,14 +24,24 @@ from penstock import Engine, flow, task
 from penstock.runners import ThreadPoolTaskRunner
 
 
+class Server(uvicorn.Server):
+    """A server that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[Any] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
     """A real server on a free port of loopback, on the test's loop."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    server = Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none"))
     running = asyncio.ensure_future(server._serve())
-    while not server.started:
-        await asyncio.sleep(0.001)
+    await server.listening.wait()
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
@@ -142,8 +152,8 @@ async def test_a_client_that_disconnects_means_what_the_engine_says(policy: Any)
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
-                while not await request.is_disconnected():
-                    await asyncio.sleep(0.001)
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
                 group.cancel_scope.cancel()
                 if policy != "cancel":
                     asyncio.get_running_loop().call_later(0.05, go_on.set)

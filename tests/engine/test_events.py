@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from worlds import World
 from penstock import Engine, flow, task
 from penstock.events import EventBuffer
 from penstock.ports import Event
-from penstock.testing import penstock_test_harness
+from penstock.testing import penstock_test_harness, wait_until
 
 WATCHDOG = 5.0
 
@@ -148,8 +147,7 @@ def test_an_event_that_comes_while_the_buffer_is_closed_holds_nobody_up(round_: 
     assert blocked.entered.wait(WATCHDOG)
     closing = threading.Thread(target=buffer.close, args=(4 * WATCHDOG,))
     closing.start()
-    while not buffer._closing:
-        time.sleep(0.001)
+    wait_until(lambda: buffer._closing, "the buffer to be closed")
     buffer.put(Event(None, 1, None))
     blocked.gate.set()
     closing.join(WATCHDOG)

@@ -360,7 +360,7 @@ class TestOnUnfinished:
 
         @task
         async def slow() -> None:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the work, which the flow's function does not wait for
             ended.append("slow")
 
         async def body() -> str:

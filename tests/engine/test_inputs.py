@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -255,23 +256,24 @@ class TestWaitFor:
         "wrapped", [lambda f: [f], lambda f: (f,), lambda f: [[f], 3, "x"], lambda f: [allow_failure(f)]]
     )
     def test_waits(self, engine: Engine, wrapped: Callable[[Any], Any]) -> None:
-        order: list[str] = []
+        begun = threading.Event()
 
         @task
-        def slow() -> None:
-            time.sleep(0.02)
-            order.append("slow")
+        def first() -> bool:
+            return begun.wait(0.02)
 
         @task
-        def fast() -> None:
-            order.append("fast")
+        def second() -> None:
+            begun.set()
 
         @flow
-        def run() -> None:
-            fast.submit(wait_for=wrapped(slow.submit())).result()
+        def run() -> bool:
+            overtaken = first.submit()
+            second.submit(wait_for=wrapped(overtaken)).result()
+            return overtaken.result()
 
-        run()
-        assert order == ["slow", "fast"]
+        assert not run()
+        assert begun.is_set()
 
     def test_skips_when_what_it_waits_for_failed(self, engine: Engine) -> None:
         @task

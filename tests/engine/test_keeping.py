@@ -28,7 +28,7 @@ from penstock.errors import (
 from penstock.results import ResultStore
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.tasks import task_input_hash
-from penstock.testing import VirtualClock
+from penstock.testing import VirtualClock, wait_until
 from penstock_results.faults import FaultyStore, Killed, Saboteur
 from penstock_results.references import ResultReference
 
@@ -382,7 +382,7 @@ class TestSingleFlight:
         @task(cache_policy=INPUTS)
         async def work(x: int) -> int:
             tally.add("work")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the work, during which the others come
             return x
 
         @flow
@@ -469,7 +469,7 @@ class TestSingleFlight:
             first = work.submit(1)
             await asyncio.to_thread(tally.wait_for, "work", 1)
             second = work.submit(1)
-            await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, lambda: bool(second.run.rests_on), "the second to wait for the first")
             second.cancel()
             release.set()
             return quote([await first, second.state.name])

@@ -315,21 +315,24 @@ claim.release()
 """
 
 FORKED = """
-import os, sys, threading, time
+import os, sys
 from penstock_results.claims import DirectoryClaims
 from penstock_results.locks import SingleFlight
 flight = SingleFlight(DirectoryClaims(sys.argv[1]), lease=0.4)
 claim = flight.begin("k")
+read, write = os.pipe()
 child = os.fork()
 if child == 0:
     own = flight.begin("child")
     seen_held = not flight.wait("k", timeout=1.0)
     own.check()
     print("renewed" if seen_held else "stolen", flush=True)
+    os.write(write, b".")
     freed = flight.wait("k", timeout=30)
     print("freed" if freed else "stuck", flush=True)
     os._exit(0)
-time.sleep(1.5)
+os.close(write)
+os.read(read, 1)
 claim.check()
 claim.release()
 os.waitpid(child, 0)

@@ -16,6 +16,7 @@ import s3_pipeline
 import s3server
 
 from penstock.results import ResultStore
+from penstock.testing import wait_until
 
 
 @pytest.fixture
@@ -40,9 +41,12 @@ def test_what_is_stored_is_not_executed_again(store: ResultStore, tmp_path: Path
 def _kill_in_an_upload(store: ResultStore, log: Path) -> None:
     """Kill the flow in the middle of an upload, after another result has been stored."""
     with _start(store, log) as process:
-        while not (store.keys() and _uploads(store)):
+
+        def uploads() -> bool:
             assert process.poll() is None, "the flow ended before it could be killed"
-            time.sleep(0.02)
+            return bool(store.keys() and _uploads(store))
+
+        wait_until(uploads, "an upload after a result")
         process.kill()
 
 

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from penstock import Engine, flow, task
 
 logging.basicConfig(level=logging.WARNING)
+leaving = asyncio.Event()
 
 
 @task
@@ -33,7 +34,7 @@ async def quick() -> int:
 
 @flow
 async def slow() -> None:
-    await asyncio.sleep(0.5)
+    await leaving.wait()
     await work.submit(1)
     print("drained", flush=True)
 
@@ -42,6 +43,7 @@ async def slow() -> None:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with Engine(grace=10) as app.state.engine:
         yield
+        leaving.set()
 
 
 app = FastAPI(lifespan=lifespan)
