@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
         for name, commands in PICTURES.items():
             console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True)
             for command in commands:
-                line = command.format(name=newest(Path(place)))
+                line = command.format(name=newest(Path(place))) if "{name}" in command else command
                 console.print(Text(f"$ {line}", style="bold"))
                 console.print(Text.from_ansi(execute(line, Path(place))))
             drawn = console.export_svg(title="penstock", theme=MONOKAI, unique_id=name.partition(".")[0])
