@@ -36,12 +36,14 @@ _LOCAL = ("local", None)
 _OBJECT_STORE = 512 * 1024 * 1024
 
 # Read by Ray when it is imported, some also when it starts: no copy of the project for `uv run`, no statistics for
-# Ray's makers, no GPUs hidden from tasks that ask for none, and addresses on the loopback interface.
+# Ray's makers, no GPUs hidden from tasks that ask for none, addresses on the loopback interface, and nothing on the
+# user's standard output about a lost worker, which is reported by the runs that it takes along.
 _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^A worker died or was killed while executing a task",
 }
 
 # Seconds that Ray's processes get to start. Ray gives most of them half a minute, which does not do where there is ten
@@ -179,7 +181,7 @@ def _waiting(get_node: Callable[..., Any]) -> Callable[..., Any]:
             except RuntimeError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)  # as Ray does
+                time.sleep(0.1)  # Ray tells nobody when its node is there, it has to be asked
 
     return wait
 
@@ -246,7 +248,7 @@ def _environment() -> Generator[None, None, None]:
 
 @contextmanager
 def _logging_less() -> Generator[None, None, None]:
-    """Silence what Ray's Python side says below ERROR: a lost worker is reported by the runs that it takes along."""
+    """Silence what Ray's Python side logs below ERROR, a lost worker for example."""
     logger = logging.getLogger("ray")
     level = logger.level
     logger.setLevel(logging.ERROR)

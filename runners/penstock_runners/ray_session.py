@@ -157,6 +157,7 @@ class Session(ClusterSession):
     def _told(self, shipment: Shipment, value: Any, answer: Future[bytes]) -> None:
         """The one outcome of a single call is here; on a thread of Ray's."""
         if (error := answer.exception()) is not None:
+            value.future()  # has the same error, which Ray would log if nobody asked for it
             self._clerk.tell(partial(self._lost, shipment, error))
             return
         self._clerk.tell(partial(self._bring_one, shipment, answer.result(), value))

@@ -120,12 +120,24 @@ def test_our_own_ray_listens_on_loopback_and_is_gone_when_the_driver_is_killed(t
     assert {ip.removeprefix("::ffff:") for ip in (tmp_path / "listening").read_text().split()} == {"127.0.0.1"}
 
 
-def test_our_own_ray_is_quiet() -> None:
-    code = (
-        "from penstock_runners.ray import RayTaskRunner\n"
-        "with RayTaskRunner(init_kwargs={'num_cpus': 1, 'object_store_memory': 100_000_000}): pass\n"
-    )
+_LOSES_WORKERS = """
+from penstock_runners.probes import Reports, exit_worker, make_calls
+from penstock_runners.ray import RayTaskRunner
+from penstock.testing import wait_until
+with RayTaskRunner(init_kwargs={'num_cpus': 1, 'object_store_memory': 100_000_000}) as runner:
+    from ray._private.worker import stdout_deduplicator  # what Ray would print about the worker passes through it
+    heard, deduplicate = [], stdout_deduplicator.deduplicate
+    stdout_deduplicator.deduplicate = lambda batch: heard.extend(batch["lines"]) or deduplicate(batch)
+    for number in (1, 2):
+        calls, reports = make_calls(exit_worker, [(1,)] * number), Reports()
+        runner.submit(calls, reports)
+        assert all(outcome.crash is not None for outcome in reports.of(calls))
+        wait_until(lambda: sum("died" in line for line in heard) >= number, "Ray to have heard of the worker's death")
+"""
+
+
+def test_our_own_ray_is_quiet_also_about_workers_that_are_lost() -> None:
     program = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", _LOSES_WORKERS], capture_output=True, text=True, timeout=100, check=False
     )
     assert (program.returncode, program.stdout, program.stderr) == (0, "", "")
