@@ -130,7 +130,7 @@ class TestData:
     def test_waits_for(self, world: World, run: Run, tmp_path: Path) -> None:
         @task
         def slow(file: Path) -> None:
-            time.sleep(0.1)
+            time.sleep(0.1)  # so long a run that did not wait would have to overtake this one
             note(file, "first")
 
         async def body() -> None:
@@ -334,9 +334,7 @@ class TestTime:
         @task(timeout_seconds=0.2)
         def endless(release: Path) -> None:
             # Where nothing can stop it, it must not stand in the way of the next test.
-            deadline = time.monotonic() + patience
-            while not release.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(release.exists, "the release", patience)
 
         async def body() -> Any:
             future = endless.submit(release)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -271,5 +270,4 @@ def warn_and_hold(release: Path) -> None:
     import logging
 
     logging.getLogger("penstock").warning("here")
-    while not release.exists():
-        time.sleep(0.01)
+    wait_until(release.exists, "the driver to have seen the line")

@@ -126,13 +126,14 @@ async def waiting(seconds: float = 60.0) -> None:
 
 @flow
 def blocking(seconds: float = 60.0) -> None:
+    """Is in one call that nothing but a signal ends."""
     _say("began")
     time.sleep(seconds)
 
 
 @flow
 def orderly(path: Path) -> None:
-    """Ends when a file is there."""
+    """Says something every now and then, for those who follow its log, and ends when a file is there."""
     _say("began")
     while not path.exists():
         get_run_logger().info("still waiting")
