@@ -230,10 +230,7 @@ class TestFrozenWorkers:
         with ProcessPoolTaskRunner(1, lease=30.0) as runner:
             calls = make_calls(functions.stop_self, [(file,)])
             runner.submit(calls, reports)
-            wait_until(lambda: bool(entries(file)), "the call to run")
-            worker = psutil.Process(int(entries(file)[0]))
-            wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stop")
-            worker.resume()
+            functions.wake(file)
             assert reports.of(calls)[0].value == "woken"
 
     def test_a_worker_that_holds_the_interpreter_is_not_frozen(self) -> None:

@@ -48,7 +48,7 @@ def where() -> int:
 
 
 def work_or_die(file: Path, number: int) -> int:
-    """Leave a mark, then work for a moment; every tenth kills its worker."""
+    """Leave a mark, then work for a moment, so that others are at work too; every tenth kills its worker."""
     probes.note(file, number)
     time.sleep(0.01)
     if number % 10 == 9:
@@ -165,10 +165,7 @@ class ClusterRunnerTests(RunnerTests):
         file = tmp_path / "entries"
         calls, reports = make_calls(functions.stop_self, [(file,)]), self.reports()
         runner.submit(calls, reports)
-        wait_until(lambda: bool(entries(file)), "the call to be entered")
-        worker = psutil.Process(int(entries(file)[0]))
-        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stop")
-        worker.resume()
+        functions.wake(file)
         assert reports.of(calls)[0].value == "woken"
 
     def test_a_worker_that_holds_the_interpreter_is_not_frozen(self, runner: TaskRunner) -> None:

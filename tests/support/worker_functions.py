@@ -12,8 +12,10 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
+
 from penstock.testing import wait_until
-from penstock_runners.probes import note
+from penstock_runners.probes import entries, note
 
 initialized: list[object] = []
 
@@ -47,6 +49,14 @@ def stop_self(file: Path) -> str:
     os.kill(os.getpid(), signal.SIGSTOP)
     note(file, "woken")
     return "woken"
+
+
+def wake(file: Path) -> None:
+    """On the driver: let the worker go on that `stop_self` stops."""
+    wait_until(lambda: bool(entries(file)), "the call to be entered")
+    worker = psutil.Process(int(entries(file)[0]))
+    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, "the worker to stop")
+    worker.resume()
 
 
 def hold_the_interpreter(seconds: float) -> str:
