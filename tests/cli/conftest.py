@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
+from forked_command import Forks, forking
 
 FLOWS = Path(__file__).parents[1] / "support" / "command_flows.py"
 """The script whose flows the tests run."""
@@ -40,11 +42,17 @@ class Command:
 
     Attributes:
         home: Its home, where its history and its results lie.
+        forks: Executes it quickly.
         variables: What its environment has besides.
     """
 
     home: Path
-    variables: Mapping[str, str]
+    forks: Forks
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def given(self, **variables: str) -> Command:
+        """The command with these variables in its environment."""
+        return replace(self, variables=variables)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,7 +62,7 @@ class Command:
 
     @contextmanager
     def start(self, *arguments: object, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-        """Start it; it does not outlive the block."""
+        """Start it from nothing; it does not outlive the block."""
         process = subprocess.Popen(
             [sys.executable, "-m", "penstock", *map(str, arguments)],
             env=self.environment,
@@ -72,22 +80,19 @@ class Command:
 
     def __call__(self, *arguments: object, cwd: Path | None = None) -> Answer:
         """Execute it to its end."""
-        with self.start(*arguments, cwd=cwd) as process:
-            out, err = process.communicate(timeout=60)
-        return Answer(process.returncode, out, err)
+        with TemporaryFile() as out, TemporaryFile() as err, open(os.devnull) as nothing:
+            files = [nothing.fileno(), out.fileno(), err.fileno()]
+            self.forks.begin([*map(str, arguments)], self.environment, cwd or self.home, files)
+            code = self.forks.end()
+            out.seek(0)
+            err.seek(0)
+            return Answer(code, out.read().decode(), err.read().decode())
 
     def on_terminal(self, *arguments: object, columns: int = 120) -> str:
         """Execute it in a terminal of that width, and give what it wrote there."""
         ours, theirs = pty.openpty()
         environment = {**self.environment, "COLUMNS": str(columns), "TERM": "xterm-256color"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "penstock", *map(str, arguments)],
-            env=environment,
-            cwd=self.home,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
+        self.forks.begin([*map(str, arguments)], environment, self.home, [theirs] * 3)
         os.close(theirs)
         written = b""
         try:
@@ -97,7 +102,7 @@ class Command:
             pass
         finally:
             os.close(ours)
-            process.wait(60)
+            self.forks.end()
         return written.decode().replace("\r\n", "\n")
 
 
@@ -107,16 +112,23 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The process that all commands are forked from."""
+    with forking() as forks:
+        yield forks
+
+
 @pytest.fixture
-def penstock(home: Path) -> Command:
+def penstock(home: Path, forks: Forks) -> Command:
     """The command, with a home of the test's own."""
-    return Command(home, {})
+    return Command(home, forks)
 
 
 @pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def recorded(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Command:
     """The command, with a home in which three flows have been run; only look at it."""
-    command = Command(tmp_path_factory.mktemp("recorded"), {})
+    command = Command(tmp_path_factory.mktemp("recorded"), forks)
     assert command("run", f"{FLOWS}:squares").code == 0
     assert command("run", f"{FLOWS}:wobbly", "-p", "n=20").code == 1
     assert command("run", f"{FLOWS}:squares", "-p", "n=2").code == 0

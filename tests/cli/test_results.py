@@ -59,7 +59,7 @@ def test_what_has_expired_is_deleted_when_asked_for(penstock) -> None:
 
 @pytest.mark.parametrize("where", ["nowhere://x", "/proc/nowhere/results"])
 def test_a_store_that_cannot_be_used_says_so(where: str, penstock) -> None:
-    command = type(penstock)(penstock.home, {"PENSTOCK_RESULTS": where})
+    command = penstock.given(PENSTOCK_RESULTS=where)
     answer = command("results", "show", "k")
     assert answer.code != Exit.DONE
     assert answer.err.startswith("Error: "), answer

@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import sqlite3
-import time
 from datetime import UTC, datetime
 
 import pytest
 
 from penstock.cli.exits import Exit
+from penstock.testing import wait_until
 
 
 def test_flow_runs_are_listed_newest_first(recorded) -> None:
@@ -175,12 +175,11 @@ def test_a_history_with_nothing_in_it(penstock) -> None:
 
 def _the_only_run(penstock):
     """The run, once it is recorded."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if runs := penstock("runs", "ls", "--json").json:
-            assert datetime.fromisoformat(runs[0]["created"]) <= datetime.now(UTC)
-            return runs[0]
-    raise AssertionError("the run is not recorded")
+    runs = []
+    wait_until(lambda: runs.extend(penstock("runs", "ls", "--json").json) or bool(runs), "the run to be recorded")
+    (run,) = runs
+    assert datetime.fromisoformat(run["created"]) <= datetime.now(UTC)
+    return run
 
 
 def test_runs_are_deleted_with_what_is_theirs(penstock, flows) -> None:

@@ -16,9 +16,8 @@ def test_every_setting_is_shown_with_its_source(penstock, tmp_path: Path) -> Non
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text("[tool.penstock]\ntask_retries = 3\ndurability = 'none'\nretrys = 1\n")
-    command = type(penstock)(
-        penstock.home,
-        {"PENSTOCK_DURABILITY": "fast", "PENSTOCK_HISTORY": "postgresql://me:secret@host/db?password=more"},
+    command = penstock.given(
+        PENSTOCK_DURABILITY="fast", PENSTOCK_HISTORY="postgresql://me:secret@host/db?password=more"
     )
     shown = {setting["name"]: setting for setting in command("config", "show", "--json", cwd=project).json}
     assert shown.keys() == {*DEFAULTS, "retrys"}
@@ -48,7 +47,7 @@ def test_settings_that_cannot_be_read_are_named(penstock) -> None:
 
 
 def test_the_doctor_finds_that_all_is_well(penstock) -> None:
-    command = type(penstock)(penstock.home, {"PENSTOCK_RESLTS": "x"})
+    command = penstock.given(PENSTOCK_RESLTS="x")
     found = command("doctor", "--json").json
     assert {finding["subject"] for finding in found} >= {"python", "home", "history", "results", "threads", "processes"}
     assert not [finding for finding in found if finding["status"] == "fault"]
@@ -59,7 +58,7 @@ def test_the_doctor_finds_that_all_is_well(penstock) -> None:
 
 def test_the_doctor_finds_faults_and_goes_on(penstock) -> None:
     (penstock.home / "history.db").write_bytes(b"this is no database" * 1000)
-    command = type(penstock)(penstock.home, {"PENSTOCK_RESULTS": "/proc/nowhere"})
+    command = penstock.given(PENSTOCK_RESULTS="/proc/nowhere")
     answer = command("doctor")
     assert answer.code == Exit.FAILED
     faults = [line.split()[1] for line in answer.out.splitlines() if line.startswith("fault")]

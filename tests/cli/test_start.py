@@ -68,6 +68,28 @@ def test_the_version(penstock) -> None:
     assert penstock("version", "--json").json["penstock"] == __version__
 
 
+def test_forked_or_started_from_nothing_a_command_says_the_same(recorded, flows) -> None:
+    """What the other tests execute is forked from a process that has imported everything already."""
+    run = recorded("runs", "ls", "--json").json[1]["id"]
+    key = recorded("results", "ls", "--json").json[0]["key"]
+    for arguments in (
+        ("runs", "ls"),
+        ("runs", "show", run, "--json"),
+        ("runs", "logs", run),
+        ("runs", "rm", "--keep", 9),
+        ("runs", "cancel", run),
+        ("results", "show", key, "--value"),
+        ("cache", "explain", flows("square"), "-p", "x=9"),
+        ("history", "info"),
+        ("config", "show"),
+        ("run", flows("typed"), "-p", "day=soon"),
+    ):
+        with recorded.start(*arguments) as process:
+            out, err = process.communicate(timeout=60)
+        answer = recorded(*arguments)
+        assert (answer.code, answer.out, answer.err) == (process.returncode, out, err)
+
+
 def test_an_unknown_command_or_option_is_named(penstock) -> None:
     for arguments, message in {
         ("rnu",): "No such command 'rnu'",
@@ -87,9 +109,7 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 
 def test_the_shell_completes_commands(penstock) -> None:
-    answer = type(penstock)(
-        penstock.home, {"_PENSTOCK_COMPLETE": "bash_complete", "COMP_WORDS": "penstock ru", "COMP_CWORD": "1"}
-    )()
+    answer = penstock.given(_PENSTOCK_COMPLETE="bash_complete", COMP_WORDS="penstock ru", COMP_CWORD="1")()
     assert answer.code == 0
     assert answer.out.split() == ["plain,run", "plain,runs"]
 

@@ -31,7 +31,7 @@ def test_a_time_line_fits_the_terminal(recorded) -> None:
 
 
 def test_no_color_means_none(recorded) -> None:
-    plain = type(recorded)(recorded.home, {"NO_COLOR": "1"}).on_terminal("runs", "ls", columns=160)
+    plain = recorded.given(NO_COLOR="1").on_terminal("runs", "ls", columns=160)
     assert "\x1b[3" not in plain
     assert "Completed" in plain
     assert "\x1b" not in recorded("runs", "ls").out
