@@ -25,7 +25,7 @@ __all__ = ("FaultyRunner", "VirtualClock", "penstock_test_harness", "wait_until"
 _LAZY = {
     "RunnerTests": "penstock_runners.testing",
     "ResultStoreTests": "penstock_results.testing",
-    "HistoryTests": "penstock_history.testing",
+    "HistoryTests": "penstock_history.testing.suite",
     "penstock_engine": "penstock.pytest_plugin",
 }
 

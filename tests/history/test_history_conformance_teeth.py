@@ -10,8 +10,8 @@ import pytest
 from broken_histories import FAULTS, Broken
 
 from penstock_history.database import Database, Writer
-from penstock_history.probes import prefix
-from penstock_history.testing import HistoryTests
+from penstock_history.testing.probes import prefix
+from penstock_history.testing.suite import HistoryTests
 
 
 class Suite(HistoryTests):

@@ -16,8 +16,8 @@ from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database
 from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.postgresql.schema import VERSION
-from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
+from penstock_history.testing.probes import Story, prefix
 from penstock_history.urls import open_database
 
 

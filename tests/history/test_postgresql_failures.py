@@ -22,8 +22,8 @@ from penstock_history.postgresql import owners
 from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.postgresql.schema import VERSION
 from penstock_history.postgresql.writer import PostgreSQLWriter
-from penstock_history.probes import Companion, Story, prefix
 from penstock_history.records import RunQuery, RunRecord
+from penstock_history.testing.probes import Companion, Story, prefix
 
 LIVENESS = 60.0
 """Seconds after which something that has to happen has not."""

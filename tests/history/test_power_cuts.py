@@ -17,11 +17,10 @@ from apsw_histories import use_apsw
 from power import Disk, Recorder, Step, forget, write_files
 
 from penstock_history.database import Durability
-from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import file as sqlite_file
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing import reading
+from penstock_history.testing.probes import Story, prefix, reading
 
 GROUPS = 60
 TASKS = 7

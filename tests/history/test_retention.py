@@ -14,11 +14,10 @@ import pytest
 from penstock.errors import ConfigurationError, ResultError, ResultMissing
 from penstock.results import ResultStore
 from penstock_history.database import Database, Writer
-from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery, RunRecord
 from penstock_history.retention import Deleted, Retention, delete_runs, sweep
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing import reading
+from penstock_history.testing.probes import Story, prefix, reading
 
 
 @pytest.fixture

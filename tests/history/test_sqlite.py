@@ -17,12 +17,12 @@ import pytest
 from penstock.errors import HistoryError, HistoryWriteError
 from penstock_history import faults
 from penstock_history.database import Database, Writer
-from penstock_history.probes import Companion, Story, prefix, record_runs
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import filesystems
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.schema import VERSION
-from penstock_history.testing import HistoryTests, reading
+from penstock_history.testing.probes import Companion, Story, prefix, reading, record_runs
+from penstock_history.testing.suite import HistoryTests
 
 OLD = Path(__file__).parent / "files"
 
@@ -228,7 +228,7 @@ def test_a_child_does_not_keep_its_dead_parents_locks(path: Path) -> None:
     script = f"""
 import os, signal, time
 from pathlib import Path
-from penstock_history.probes import Story, prefix
+from penstock_history.testing.probes import Story, prefix
 from penstock_history.sqlite.database import SQLite
 writer = SQLite(Path({str(path)!r})).open_writer(prefix(), "fast")
 story = Story(writer)

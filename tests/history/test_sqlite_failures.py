@@ -20,11 +20,10 @@ from failing_disk import FailingDisk
 
 from penstock.errors import HistoryWriteError
 from penstock_history.database import Durability, Writer
-from penstock_history.probes import Story, prefix
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import file as sqlite_file
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing import reading
+from penstock_history.testing.probes import Story, prefix, reading
 
 T = TypeVar("T")
 DISK = FailingDisk("failing")
@@ -180,7 +179,7 @@ import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from penstock.errors import HistoryError
-from penstock_history.probes import prefix
+from penstock_history.testing.probes import prefix
 from penstock_history.sqlite.database import SQLite
 from test_sqlite_failures import fill
 ballast = Path({str(tmp_path)!r}) / "ballast"

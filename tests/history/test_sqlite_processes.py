@@ -12,10 +12,9 @@ from uuid import UUID
 import pytest
 from history_callers import LIFE, live, write_for_ever
 
-from penstock_history.probes import Companion, prefix
 from penstock_history.records import RunQuery
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing import reading
+from penstock_history.testing.probes import Companion, prefix, reading
 
 
 def check(processes: int, transitions: int, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from penstock_history.database import Writer
-from penstock_history.probes import Story
+from penstock_history.testing.probes import Story
 
 LIFE = 25
 """Transitions of each run."""

@@ -12,7 +12,7 @@ from penstock.errors import HistoryError
 from penstock_history.database import Durability, Reader, Writer
 from penstock_history.postgresql import owners as postgresql_owners
 from penstock_history.postgresql.database import PostgreSQL
-from penstock_history.probes import Story
+from penstock_history.testing.probes import Story
 
 __all__ = ("OnHost", "begin_runs", "fork_and_go_on", "owner_of", "reap", "record_transitions")
 

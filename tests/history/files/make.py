@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from penstock_history.probes import EPOCH, Story, prefix
 from penstock_history.records import RUNS
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.schema import VERSION
+from penstock_history.testing.probes import EPOCH, Story, prefix
 
 
 def main() -> None:

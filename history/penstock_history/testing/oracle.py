@@ -10,8 +10,8 @@ from uuid import UUID
 
 from penstock.names import next_id
 from penstock_history.database import Writer
-from penstock_history.probes import EPOCH, Story
 from penstock_history.records import RunQuery, RunRecord
+from penstock_history.testing.probes import EPOCH, Story
 
 __all__ = ("fits", "many_queries", "many_runs")
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -13,10 +14,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from penstock.names import next_id
-from penstock_history.database import Database, Durability, Writer
+from penstock_history.database import Database, Durability, Reader, Writer
 from penstock_history.records import CHANGES, FLOWS, LOGS, RESULTS, RUNS, STATES, TYPES, Group, Kind, Row, RunRecord
 
-__all__ = ("EPOCH", "Companion", "Story", "prefix", "record_runs")
+__all__ = ("EPOCH", "Companion", "Story", "everything", "prefix", "reading", "record_runs")
 
 EPOCH = 1_750_000_000.0
 """When the stories begin."""
@@ -170,6 +171,17 @@ def record_runs(writer: Writer, groups: int, runs: int) -> list[UUID]:
         story.write()
         roots.append(root.id)
     return roots
+
+
+def reading(database: Database) -> closing[Reader]:
+    """A reader for a block."""
+    return closing(database.open_reader())
+
+
+def everything(reader: Reader, root: RunRecord) -> list[object]:
+    """All that a history knows of a root run."""
+    runs = [reader.run(root.id), *reader.inside(root.id)]
+    return [runs, [reader.states(run.id) for run in runs if run], reader.logs(root.id)]
 
 
 class Companion:
