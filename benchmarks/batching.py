@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import measure
-from burning import burn, loops_for
+from peers.work import burn, loops_for
 
 from penstock import Engine, flow, task
 from penstock.ports import Runner

@@ -14,12 +14,11 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import measure
-from burning import burn, burn_many, loops_for
+from peers.work import WORKERS, bare, burn, loops_for
 
 from penstock import Engine, flow, task
 from penstock.runners import DaskTaskRunner, ProcessPoolTaskRunner, RayTaskRunner, TaskRunner
 
-WORKERS = 2
 FLOOR = "two bare processes"
 burning = task(burn)
 
@@ -28,14 +27,6 @@ burning = task(burn)
 def burn_in_parallel(loops: int, count: int) -> float:
     began = time.perf_counter()
     burning.map([loops] * count).result()
-    return time.perf_counter() - began
-
-
-def burn_bare(pool: ProcessPoolExecutor, loops: int, count: int) -> float:
-    """Seconds that two processes take for half of the work each."""
-    began = time.perf_counter()
-    for future in [pool.submit(burn_many, loops, count // WORKERS) for _ in range(WORKERS)]:
-        future.result()
     return time.perf_counter() - began
 
 
@@ -60,7 +51,7 @@ def rows(small: bool) -> list[measure.Row]:
                             f"{name} runner, {count:,} x {seconds * 1e3:g} ms on {WORKERS} workers",
                             FLOOR,
                             1.15,
-                            partial(burn_bare, pool, loops, count),
+                            partial(bare, pool, loops, count),
                             partial(burn_in_parallel, loops, count),
                             tasks=count,
                             small=small,
