@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from postgres import Server
 
 from penstock import Engine, flow, task
 from penstock.history import History, RunQuery
+from penstock.testing import wait_until
 
 PIPELINE = Path(__file__).parents[1] / "support" / "postgres_pipeline.py"
 LIVENESS = 60.0
@@ -34,12 +34,11 @@ async def test_a_flow_does_not_notice_that_the_server_is_restarted(
         await asyncio.to_thread(postgresql_server.stop)
         try:
             meanwhile = sum(await add.map(range(20)))
-            while "cannot be written" not in caplog.text:  # there is news, so it is tried
-                await asyncio.sleep(0.01)
+            # There is news, so it is tried.
+            await asyncio.to_thread(wait_until, lambda: "cannot be written" in caplog.text, "the failure to be noticed")
         finally:
             await asyncio.to_thread(postgresql_server.start)
-        while "can be written again" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, lambda: "can be written again" in caplog.text, "the server to be back")
         return before + meanwhile + sum(await add.map(range(20)))
 
     caplog.set_level(logging.WARNING, "penstock")
@@ -65,10 +64,9 @@ def test_what_a_machine_left_is_resumed_on_another(
         assert first.stdout
         run_id = first.stdout.readline().strip()
         history = History(postgresql_url)
-        deadline = time.monotonic() + LIVENESS
-        while [run.state for run in history.inside(run_id)].count("Completed") < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(
+            lambda: [run.state for run in history.inside(run_id)].count("Completed") == 2, "two tasks to be recorded"
+        )
         first.kill()
     # It was on another machine, and its lease is over.
     postgresql_server.sql("UPDATE penstock.owners SET place = 'there', lease = 0", postgresql_url.rpartition("/")[2])

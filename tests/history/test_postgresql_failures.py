@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from uuid import UUID
 
 import psutil
@@ -17,13 +17,14 @@ from postgres_callers import OnHost, begin_runs, fork_and_go_on, owner_of, reap,
 from postgres_proxy import Network, network
 
 from penstock.errors import HistoryError, HistoryWriteError
+from penstock.testing import wait_until
 from penstock_history.database import Durability, Reader
 from penstock_history.postgresql import owners
 from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.postgresql.schema import VERSION
 from penstock_history.postgresql.writer import PostgreSQLWriter
 from penstock_history.records import RunQuery, RunRecord
-from penstock_history.testing.probes import Companion, Story, prefix
+from penstock_history.testing.probes import Companion, Story, buried, prefix
 
 LIVENESS = 60.0
 """Seconds after which something that has to happen has not."""
@@ -87,10 +88,7 @@ def test_a_machine_that_died_is_noticed_within_two_leases(postgresql_url: str, r
         runs = one.do(begin_runs, 3)
         mine = another.do(begin_runs, 1)
         one.kill()
-        died = time.monotonic()
-        while not (found := another.do(reap)):
-            assert time.monotonic() - died < 2 * 3.0, "not noticed within two leases"
-        assert set(found) == set(runs)
+        assert set(buried(partial(another.do, reap), 2 * 3.0)) == set(runs), "within two leases"
         assert another.do(reap) == []
     crashed = reader.run(runs[0])
     assert crashed
@@ -109,7 +107,7 @@ def test_a_process_that_is_gone_from_this_machine_is_not_waited_for(postgresql_u
         assert reader.is_alive(owner)
         assert another.do(reap) == []
         one.kill()
-        wait_for(lambda: another.do(reap) == runs)
+        assert buried(partial(another.do, reap), LIVENESS) == runs
         assert not reader.is_alive(owner)
 
 
@@ -121,7 +119,7 @@ def test_a_machine_that_stands_still_is_alive_for_ever(
         one.do(begin_runs, 1)
         one.stop()
         over = "SELECT bool_and(renewed + make_interval(secs => 3 * lease) < now()) FROM penstock.owners"
-        wait_for(lambda: postgresql_server.sql(over, name) == ["t"])
+        wait_until(lambda: postgresql_server.sql(over, name) == ["t"], "the leases to be over")
         assert another.do(reap) == []
         one.go_on()
         assert one.do(begin_runs, 1)
@@ -151,13 +149,15 @@ def test_many_that_look_for_the_dead_find_each_once(postgresql_url: str) -> None
         for companion in dead:
             companion.kill()
         found = list[UUID]()
-        deadline = time.monotonic() + LIVENESS
-        while len(found) < len(runs):
-            assert time.monotonic() < deadline, "not all were found"
+
+        def look() -> bool:
             for companion in living:
                 companion.start(reap)
             for companion in living:
-                found += companion.answer()
+                found.extend(companion.answer())
+            return len(found) >= len(runs)
+
+        wait_until(look, "all of them to be found", LIVENESS)
         assert sorted(found) == sorted(runs)
 
 
@@ -172,10 +172,10 @@ def test_an_owner_that_somebody_deals_with_is_left_for_later(
     busy._session.call(lambda connection: connection.execute("BEGIN"))
     busy._session.call(lambda connection: owners.renew(connection, owner))
     over = f"SELECT renewed + make_interval(secs => lease) < now() FROM penstock.owners WHERE id = {owner}"
-    wait_for(lambda: postgresql_server.sql(over, name) == ["t"])
+    wait_until(lambda: postgresql_server.sql(over, name) == ["t"], "the lease to be over")
     assert list(looking.reap()) == []
     busy._session.call(lambda connection: connection.execute("COMMIT"))
-    wait_for(lambda: looking.reap() == runs)
+    assert buried(looking.reap, LIVENESS) == runs
     busy.close()
     looking.close()
 
@@ -187,10 +187,7 @@ def test_a_forked_child_does_not_keep_its_parent_alive(postgresql_url: str) -> N
         try:
             assert "forked child" in said
             one.kill()
-            deadline = time.monotonic() + LIVENESS
-            while not (found := another.do(reap)):
-                assert time.monotonic() < deadline, "the child keeps its parent alive"
-            assert found == runs
+            assert buried(partial(another.do, reap), LIVENESS) == runs, "the child keeps its parent alive"
             assert psutil.pid_exists(child)
         finally:
             os.kill(child, signal.SIGKILL)
@@ -336,11 +333,3 @@ def test_eight_processes_record_every_transition(postgresql_url: str, reader: Re
         assert [state.sequence for state in states] == list(range(1, 51))
         assert [state.name for state in states[1:-1]] == [f"Step {number}" for number in range(2, 50)]
         assert states[-1].type == "COMPLETED"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + LIVENESS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from penstock.errors import ConfigurationError, HistoryWriteError, UpstreamFaile
 from penstock.history import History, RunQuery, RunRecord
 from penstock.results import ResultReference
 from penstock.runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from penstock.testing import wait_until
 from penstock_history.recording import backlog
 from penstock_history.records import Group
 
@@ -49,13 +50,6 @@ def inside(history: History) -> dict[str, RunRecord]:
 
 def names_of_states(history: History, run: RunRecord) -> list[str]:
     return [state.name for state in history.states(run.id)]
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WATCHDOG
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def wait(gate: threading.Event) -> None:
@@ -145,12 +139,14 @@ def test_ends_of_all_kinds(history: History) -> None:
     def after(value: Any) -> None: ...
 
     @task
-    def slow() -> None:
-        time.sleep(WATCHDOG)
+    def endless() -> None:
+        threading.Event().wait(WATCHDOG)
+
+    gate = threading.Event()
 
     @task(timeout_seconds=0.02)
     def too_slow() -> None:
-        time.sleep(0.2)
+        wait(gate)
 
     @flow(name="main")
     def main() -> None:
@@ -162,9 +158,10 @@ def test_ends_of_all_kinds(history: History) -> None:
             skipped.result()
         with pytest.raises(TimeoutError):
             too_slow()
-        slow_one = slow.submit()
-        until(lambda: slow_one.state.is_running())
-        slow_one.cancel()
+        gate.set()
+        running = endless.submit()
+        wait_until(lambda: running.state.is_running(), "the task to run")
+        running.cancel()
 
     with Engine(ProcessPoolTaskRunner(max_workers=1), history=history, grace=5.0):
         main()
@@ -174,7 +171,7 @@ def test_ends_of_all_kinds(history: History) -> None:
         "fails": ("FAILED", "Failed"),
         "after": ("SKIPPED", "UpstreamFailed"),
         "too_slow": ("FAILED", "TimedOut"),
-        "slow": ("CANCELLED", "Cancelled"),
+        "endless": ("CANCELLED", "Cancelled"),
     }
     assert "nothing there" in (runs["fails"].message or "")
     assert names_of_states(history, runs["after"]) == ["Pending", "UpstreamFailed"]
@@ -309,7 +306,10 @@ def test_a_run_is_seen_while_it_goes_on(history: History) -> None:
 
     with recording(history) as engine:
         handle = engine.start(flow(lambda: waits.submit().result(), name="main"))
-        until(lambda: bool(history.runs()) and [run.type for run in history.inside(newest(history).id)] == ["RUNNING"])
+        wait_until(
+            lambda: bool(history.runs()) and [run.type for run in history.inside(newest(history).id)] == ["RUNNING"],
+            "the run to be recorded",
+        )
         assert newest(history).state == "Running"
         gate.set()
         handle.result(WATCHDOG)
@@ -455,7 +455,7 @@ def test_more_than_can_be_written_waits(tmp_path: Path, monkeypatch: pytest.Monk
     def look(group: Group) -> None:
         nonlocal most
         most = max(most, len(group.runs))
-        time.sleep(0.02)
+        time.sleep(0.02)  # the work of a slow disk: longer than 50 runs take
 
     history = History(tmp_path / "history.db")
     with recording(History(WatchedDatabase(history.database, look))):
@@ -496,7 +496,7 @@ def test_nothing_is_left_running_when_the_database_is_gone_for_long(
     with recording(History(WatchedDatabase(history.database, look))) as engine:
         handle = engine.start(main)
         assert begun.wait(WATCHDOG)
-        until(lambda: bool(history.runs()))
+        wait_until(lambda: bool(history.runs()), "the run to be recorded")
         gone = True
         gate.set()
         assert handle.result(WATCHDOG) == 249_500

@@ -6,7 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,19 +21,13 @@ from penstock.history import History, RunQuery, RunRecord
 from penstock.keeping import Keeper
 from penstock.results import ResultStore
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
+from penstock.testing import wait_until
 from penstock_history.database import Durability
 from penstock_history.recording import recorder, scribe
 from penstock_history.records import CHANGES, RESULTS, RUNS, TYPES, Group
 
 WATCHDOG = 20.0
 COMPLETED = TYPES.index("COMPLETED")
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WATCHDOG
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def watched(path: Path, look: Callable[[Group], None], durability: Durability = "full") -> History:
@@ -281,8 +274,9 @@ async def test_a_cancellation_while_it_is_written_comes_too_late(tmp_path: Path)
         caller = asyncio.create_task(flow(_awaits)(noop))
         await asyncio.to_thread(writing.wait, WATCHDOG)
         caller.cancel()
-        await asyncio.sleep(0.05)
-        assert not caller.done()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not caller.done(), "the cancellation waits for what is being written"
         gate.set()
         with pytest.raises(asyncio.CancelledError):
             await caller
@@ -458,11 +452,11 @@ def test_a_process_that_was_taken_for_dead_stops_and_begins_anew(tmp_path: Path)
     def step() -> None: ...
 
     async def waits() -> None:
-        await asyncio.sleep(WATCHDOG)
+        await asyncio.Event().wait()
 
     with Engine(history=path) as engine:
         handle = engine.start(flow(waits))
-        until(lambda: bool(history.runs()) and root_of(path).type == "RUNNING")
+        wait_until(lambda: bool(history.runs()) and root_of(path).type == "RUNNING", "the run to be recorded")
         Path(f"{path}.owners").unlink()
         reaped = subprocess.run([sys.executable, "-c", REAP, path], check=True, capture_output=True, text=True).stdout
         assert reaped.split() == [str(handle.id)]

@@ -19,6 +19,7 @@ import pytest
 from penstock import Engine, flow, task
 from penstock.history import History, RunQuery, RunRecord
 from penstock.names import next_id
+from penstock.testing import wait_until
 
 WATCHDOG = 30.0
 PROGRAM = str(Path(__file__).parents[1] / "support" / "recorded.py")
@@ -30,7 +31,9 @@ def program(kind: str, folder: Path, **environment: str) -> Iterator[subprocess.
     """The program that records, until the end of the block."""
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     command = [sys.executable, PROGRAM, kind, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=surroundings
+    ) as process:
         try:
             yield process
         finally:
@@ -41,6 +44,13 @@ def program(kind: str, folder: Path, **environment: str) -> Iterator[subprocess.
 def heard(process: subprocess.Popen[str], word: str) -> None:
     """Wait until the program has said a word."""
     assert f"{word}\n" in iter(out(process).readline, ""), f"the program ended before it said {word!r}"
+
+
+def let_on(process: subprocess.Popen[str]) -> None:
+    """Let the program go on that waits for a line."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def out(process: subprocess.Popen[str]) -> IO[str]:
@@ -65,7 +75,7 @@ def check_kill(kind: str, folder: Path, acks: int, pause: float) -> None:
     """Kill the program some time after so many acknowledgements; nothing of them is missing, nothing is RUNNING."""
     with program(kind, folder) as process:
         said = [out(process).readline() for _ in range(acks)]
-        time.sleep(pause)
+        time.sleep(pause)  # to kill it at any moment of its work, and not at those at which it speaks
         process.kill()
         said += out(process).readlines()
     told = {line.strip() for line in said if line.endswith("\n")}
@@ -127,8 +137,7 @@ def test_a_killed_process_is_known_to_be_dead_at_once(tmp_path: Path) -> None:
     history = History(tmp_path / "history.db")
     with program("busy", tmp_path) as process:
         heard(process, "began")
-        while not history.runs() or root_of(history).type != "RUNNING":
-            time.sleep(0.01)
+        wait_until(lambda: bool(history.runs()) and root_of(history).type == "RUNNING", "the run to be recorded")
         assert reap(history) == []
         process.kill()
         process.wait(WATCHDOG)
@@ -140,18 +149,18 @@ def test_a_process_that_does_not_answer_is_not_dead(kind: str, tmp_path: Path) -
     history = History(tmp_path / "history.db")
     with program(kind, tmp_path) as process:
         heard(process, "began")
-        while not history.runs():
-            time.sleep(0.01)
+        wait_until(lambda: bool(history.runs()), "the run to be recorded")
         if kind == "stopped":
             process.send_signal(signal.SIGSTOP)
-        looks, end = 0, time.monotonic() + 2.5
-        while time.monotonic() < end:
+            os.waitpid(process.pid, os.WUNTRACED)
+        else:
+            let_on(process)
+            heard(process, "holds the lock")
+        for _ in range(50):
             assert reap(history) == []
-            looks += 1
-            time.sleep(0.02)
-        assert looks > 10
         assert root_of(history).ended is None
         process.send_signal(signal.SIGCONT)
+        let_on(process)
         heard(process, "ended")
         assert process.wait(WATCHDOG) == 0
     assert root_of(history).type == "COMPLETED"

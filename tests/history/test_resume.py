@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from penstock.cache_policies import NO_CACHE
 from penstock.errors import ConfigurationError, ResumeConflict, RunNotFound
 from penstock.history import History, RunRecord, resume
 from penstock.runners import SequentialTaskRunner
-from penstock.testing import VirtualClock
+from penstock.testing import VirtualClock, wait_until
 
 
 class World:
@@ -246,17 +245,15 @@ def test_a_synchronous_flow_does_not_block_the_loop(world: World, engine: Engine
 
 
 def test_cancelling_whoever_awaits_cancels_the_run(world: World, engine: Engine) -> None:
-    begun = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     @flow
     def pipeline() -> None:
         world.enter("it")
         begun.set()
-        from penstock import runtime
-
-        while True:
-            runtime.check_cancelled() if hasattr(runtime, "check_cancelled") else time.sleep(0.01)
-            nothing()
+        assert go_on.wait(20)
+        nothing()
+        world.enter("past it")
 
     @task
     def nothing() -> None:
@@ -272,12 +269,12 @@ def test_cancelling_whoever_awaits_cancels_the_run(world: World, engine: Engine)
         resuming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await resuming
+        go_on.set()
 
     asyncio.run(main())
-    deadline = time.monotonic() + 20
-    while records(engine)[0].type != "CANCELLED" and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: records(engine)[0].ended is not None, "the run to end")
     assert records(engine)[0].type == "CANCELLED"
+    assert world.since() == ["it", "it"]
 
 
 def test_a_subflow_with_a_stored_value_is_not_entered_again(world: World, engine: Engine) -> None:
@@ -454,7 +451,7 @@ def test_a_result_that_is_damaged_is_made_again_with_a_warning(
 
 
 def test_a_result_that_has_expired_is_made_again(world: World, engine: Engine) -> None:
-    @task(cache_expiration=timedelta(seconds=0.2))
+    @task(cache_expiration=timedelta(microseconds=1))
     def fleeting() -> int:
         world.enter("fleeting")
         return 1
@@ -472,7 +469,6 @@ def test_a_result_that_has_expired_is_made_again(world: World, engine: Engine) -
     world.broken = {"last"}
     first = failed(pipeline, engine)
     world.broken = set()
-    time.sleep(0.25)  # the store's clock is the system's
     assert resume(first) == 1
     assert world.entered.count("fleeting") == 2
 

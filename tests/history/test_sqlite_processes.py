@@ -6,12 +6,15 @@ import sqlite3
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from history_callers import LIFE, live, write_for_ever
 
+from penstock.testing import wait_until
+from penstock_history.database import Writer
 from penstock_history.records import RunQuery
 from penstock_history.sqlite.database import SQLite
 from penstock_history.testing.probes import Companion, prefix, reading
@@ -81,11 +84,8 @@ def kill_writers(kills: int, tmp_path: Path) -> None:
         with Companion(database) as companion:
             companion.start(write_for_ever, str(acknowledged))
             size = acknowledged.stat().st_size if acknowledged.exists() else 0
-            deadline = time.monotonic() + 60
-            while not acknowledged.exists() or acknowledged.stat().st_size < size + 1_000:
-                live(survivor, LIFE, LIFE)
-                assert time.monotonic() < deadline
-            time.sleep(kill % 7 / 1_000)
+            wait_until(partial(has_grown, acknowledged, size + 1_000, survivor), "groups to be committed side by side")
+            time.sleep(kill % 7 / 1_000)  # to kill it at any moment of its work, and not right after a commit
             companion.kill()
         survivor.reap()
         live(survivor, LIFE, 5)
@@ -94,6 +94,12 @@ def kill_writers(kills: int, tmp_path: Path) -> None:
         for line in acknowledged.read_text().splitlines():
             assert reader.run(UUID(line)), "acknowledged, and lost when its process was killed"
     assert integrity(tmp_path / "history.db") == "ok"
+
+
+def has_grown(acknowledged: Path, size: int, survivor: Writer) -> bool:
+    """Whether the other one has acknowledged so much; this one writes meanwhile."""
+    live(survivor, LIFE, LIFE)
+    return acknowledged.exists() and acknowledged.stat().st_size >= size
 
 
 def test_a_killed_writer_harms_no_other(tmp_path: Path) -> None:

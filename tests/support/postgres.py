@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from penstock.testing import wait_until
 
 __all__ = ("Server", "postgresql_server", "postgresql_url", "serve")
 
@@ -122,16 +123,15 @@ class Server:
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for the last line that a server writes into its lock file."""
-        deadline = time.monotonic() + _PATIENCE
         lock = self._data / "postmaster.pid"
-        while time.monotonic() < deadline:
+
+        def is_ready() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"PostgreSQL ended with {process.returncode}: {self._log()}")
             lines = lock.read_text().split() if lock.exists() else []
-            if lines and lines[0] == str(process.pid) and lines[-1] == "ready":
-                return
-            time.sleep(0.02)
-        raise RuntimeError(f"PostgreSQL is not ready after {_PATIENCE:.0f} s: {self._log()}")
+            return bool(lines) and lines[0] == str(process.pid) and lines[-1] == "ready"
+
+        wait_until(is_ready, f"PostgreSQL, which writes into {self._folder / 'log'}", _PATIENCE)
 
     def _log(self) -> str:
         return (self._folder / "log").read_text()[-2000:]

@@ -13,7 +13,6 @@ import ctypes
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 from penstock import Engine, flow, task
@@ -82,25 +81,25 @@ async def loop() -> None:
 
 @flow
 async def blocked() -> None:
-    """Neither the loop turns nor does any other thread get the interpreter's lock; then it goes on."""
+    """The loop stands still, then no other thread gets the interpreter's lock either; each until a line comes."""
     say("began")
-    time.sleep(1)
-    ctypes.PyDLL(None).sleep(2)
-    say("goes on")
+    os.read(0, 1)
+    say("holds the lock")
+    ctypes.PyDLL(None).read(0, ctypes.create_string_buffer(1), 1)
     await async_step(1)
 
 
 @flow
 async def stopped() -> None:
     say("began")
-    await asyncio.sleep(0.2)  # it is in here that the process is stopped
+    await asyncio.to_thread(os.read, 0, 1)  # it is in here that the process is stopped
     await async_step(1)
 
 
 @flow
 def busy() -> None:
     say("began")
-    time.sleep(60)
+    signal.pause()
 
 
 @flow
@@ -136,8 +135,8 @@ def leaving() -> None:
 def interrupted() -> None:
     step(1)
     say("began")
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("it went on")
 
 
 def main() -> None:

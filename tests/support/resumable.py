@@ -50,7 +50,7 @@ def acknowledge(_: Any, run: Any, __: Any) -> None:
 
 def work(token: str) -> None:
     note("effects", token)
-    time.sleep(PAUSE.get())
+    time.sleep(PAUSE.get())  # the work itself: its length decides what a kill finds under way
 
 
 @task(task_run_name="add-{a}-{b}", on_completion=[acknowledge])

@@ -14,10 +14,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from penstock.names import next_id
+from penstock.testing import wait_until
 from penstock_history.database import Database, Durability, Reader, Writer
 from penstock_history.records import CHANGES, FLOWS, LOGS, RESULTS, RUNS, STATES, TYPES, Group, Kind, Row, RunRecord
 
-__all__ = ("EPOCH", "Companion", "Story", "everything", "prefix", "reading", "record_runs")
+__all__ = ("EPOCH", "Companion", "Story", "buried", "everything", "prefix", "reading", "record_runs")
 
 EPOCH = 1_750_000_000.0
 """When the stories begin."""
@@ -176,6 +177,23 @@ def record_runs(writer: Writer, groups: int, runs: int) -> list[UUID]:
 def reading(database: Database) -> closing[Reader]:
     """A reader for a block."""
     return closing(database.open_reader())
+
+
+def buried(reap: Callable[[], Sequence[UUID]], patience: float) -> list[UUID]:
+    """What is found when the dead are noticed.
+
+    Args:
+        reap: Looks for them.
+        patience: Seconds after which they must be noticed.
+    """
+    found: list[UUID] = []
+
+    def look() -> bool:
+        found.extend(reap())
+        return bool(found)
+
+    wait_until(look, "a dead process to be noticed", patience)
+    return found
 
 
 def everything(reader: Reader, root: RunRecord) -> list[object]:

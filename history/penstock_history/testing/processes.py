@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -12,10 +11,9 @@ import pytest
 
 from penstock.errors import OwnerLost
 from penstock.names import next_id
-from penstock.testing import wait_until
 from penstock_history.database import Database, Writer
 from penstock_history.records import RunQuery
-from penstock_history.testing.probes import Companion, Story, reading, record_runs
+from penstock_history.testing.probes import Companion, Story, buried, reading, record_runs
 
 __all__ = ("ProcessTests",)
 
@@ -32,17 +30,6 @@ class ProcessTests(ABC):
     @abstractmethod
     def lose(self, database: Database, writer: Writer) -> None:
         """Make other processes take a writer's process for dead, though it lives."""
-
-    def buried(self, reap: Callable[[], Sequence[UUID]]) -> list[UUID]:
-        """What is found when the dead are noticed."""
-        found: list[UUID] = []
-
-        def look() -> bool:
-            found.extend(reap())
-            return bool(found)
-
-        wait_until(look, "a dead process to be noticed", self.patience)
-        return found
 
     def test_what_a_killed_process_wrote_is_there(self, database: Database) -> None:
         with Companion(database) as companion:
@@ -85,7 +72,7 @@ class ProcessTests(ABC):
             roots = companion.do(leave_unfinished)
             assert list(writer.reap()) == []
             companion.kill()
-            assert set(self.buried(writer.reap)) == set(roots)
+            assert set(buried(writer.reap, self.patience)) == set(roots)
             assert list(writer.reap()) == []
         with reading(database) as reader:
             for root in roots:
@@ -126,7 +113,7 @@ class ProcessTests(ABC):
         with Companion(database) as companion:
             roots = companion.do(leave_unfinished)
             companion.leave()
-            assert set(self.buried(writer.reap)) == set(roots)
+            assert set(buried(writer.reap, self.patience)) == set(roots)
 
     def test_who_was_taken_for_dead_writes_no_more(self, database: Database, writer: Writer) -> None:
         story = Story(writer)
@@ -134,7 +121,7 @@ class ProcessTests(ABC):
         story.write()
         self.lose(database, writer)
         with Companion(database) as companion:
-            assert self.buried(partial(companion.do, reap)) == [run.id]
+            assert buried(partial(companion.do, reap), self.patience) == [run.id]
         story.end(run)
         innocent = story.done()
         with pytest.raises(OwnerLost):
