@@ -8,49 +8,35 @@ To report an outcome takes several times as long as to read it: it is the next s
 what all workers have sent and gives those that are done their next shipment before it reports, and it reports a few at
 a time before it looks again. Otherwise workers would stand idle behind one another's outcomes, and a map would take
 the driver's time and the workers' time one after the other (benchmarks/processes.py).
-
-Every call is in `_where` from the moment that it is accepted until whoever takes it out reports it: that is what makes
-it exactly one report.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import selectors
 import socket
 import threading  # noqa: TID251 (the pump, and the lock that it shares with those who submit)
 import time  # noqa: TID251 (leases and deadlines of real processes are real time)
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from penstock.errors import RunnerClosed, RunnerError, SerializationError
 from penstock.ports import Call, LogLine, Outcome, Report
 from penstock_runners import exits, verdicts, wire
+from penstock_runners.bookings import Bookings, News, tell
 from penstock_runners.failures import unpack_error
-from penstock_runners.members import Member, Shipment, Verdict, stop
+from penstock_runners.members import Member, Shipment, stop
 from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
 from penstock_runners.slot import LARGEST
 
 __all__ = ("Pool",)
 
-_log = logging.getLogger("penstock.runners")
-
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
 _STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
 _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
 _FEW = 32  # outcomes that are reported between two looks at the workers, about a millisecond (benchmarks/processes.py)
-
-
-class _News(NamedTuple):
-    """Something to report, once the lock is released."""
-
-    shipment: Shipment
-    call: Call
-    report: Report
-    make: Verdict
 
 
 class Pool:
@@ -72,15 +58,14 @@ class Pool:
         self._on_line = on_line
         self._lock = threading.Condition(threading.RLock())
         self._members: list[Member] = []
-        self._queue: deque[Shipment] = deque()
-        self._where: dict[Call, tuple[Shipment, int]] = {}
+        self._bookings = Bookings()
         self._closing = False
         self._stopping = False
         self._failed_starts = 0
         self._oom_kills = exits.oom_kills()
         self._next_look = 0.0
         self._sleeps_until = math.inf
-        self._untold: deque[_News] = deque()  # the pump's alone
+        self._untold: deque[News] = deque()  # the pump's alone
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
         self._bell.setblocking(False)
@@ -111,17 +96,18 @@ class Pool:
     def cancel(self, call: Call) -> bool:
         """Take a call back, or kill the worker that is in it; see `TaskRunner.cancel`."""
         with self._lock:
-            shipment, index = self._where.get(call, (None, 0))
-            if shipment is None:
+            place = self._bookings.find(call)
+            if place is None:
                 return False
+            shipment, index = place
             member = shipment.member
             if member is not None and not member.revoke(index):
                 if member.position() != index:
                     return False  # it has ended, and its outcome is on the way
                 member.kill(verdicts.cancelled)
                 return True
-            news = self._take_out(shipment, [index], verdicts.cancelled)
-        self._tell(news)
+            news = self._bookings.take_out(shipment, [index], verdicts.cancelled)
+        tell(news)
         return True
 
     def pids(self) -> list[int]:
@@ -135,8 +121,8 @@ class Pool:
             raise RunnerError("a runner cannot be closed from a report: close it where it was opened")
         with self._lock:
             self._closing = True
-            news = self._recall()
-        self._tell(news)
+            news = self._bookings.take_out_unentered(verdicts.cancelled)
+        tell(news)
         with self._lock:
             self._lock.wait_for(self._is_quiet, grace)
             for member in self._members:
@@ -154,23 +140,13 @@ class Pool:
 
     def _accept(self, shipment: Shipment) -> None:
         with self._lock:
-            self._note(shipment)
-            self._queue.append(shipment)
-            news = self._take_out(shipment, list(shipment.calls), verdicts.cancelled) if self._closing else []
+            self._bookings.add(shipment)
+            news = self._bookings.take_out_unentered(verdicts.cancelled) if self._closing else []
             # The pump may be asleep for longer than the worker that was just given a call may take.
             wanted = self._dispatch() or self._next_due() < self._sleeps_until
-        self._tell(news)
+        tell(news)
         if wanted:
             self._ring()
-
-    def _recall(self) -> list[_News]:
-        """Take out every call that has not been entered."""
-        news: list[_News] = []
-        for shipment, index in list(self._where.values()):
-            if shipment.member is None or shipment.member.revoke(index):
-                news += self._take_out(shipment, [index], verdicts.cancelled)
-        self._queue.clear()
-        return news
 
     def _is_quiet(self) -> bool:
         return all(member.shipment is None for member in self._members)
@@ -183,42 +159,17 @@ class Pool:
 
     # --- with the lock held ---
 
-    def _note(self, shipment: Shipment) -> None:
-        for index, call in shipment.calls.items():
-            self._where[call] = (shipment, index)
-
-    def _take_out(self, shipment: Shipment, indexes: Iterable[int], make: Verdict) -> list[_News]:
-        """Make it the caller's duty to report these calls."""
-        news: list[_News] = []
-        for index in indexes:
-            call = shipment.calls.pop(index)
-            del self._where[call]
-            news.append(_News(shipment, call, shipment.report, make))
-        return news
-
     def _dispatch(self) -> bool:
         """Give queued shipments to idle workers; whether the pump has something to do about the rest."""
         for member in self._members:
-            if self._queue and member.idle and (shipment := self._next()) is not None:
+            if self._bookings.queued and member.idle and (shipment := self._bookings.next()) is not None:
                 member.give(shipment)
-        return bool(self._queue) or any(member.channel.pending for member in self._members)
+        return self._bookings.queued > 0 or any(member.channel.pending for member in self._members)
 
     def _next_due(self) -> float:
         """When the pump has to look after a worker that is busy."""
         busy = [member.due for member in self._members if member.shipment is not None]
         return min(*busy, self._next_look) if busy else math.inf
-
-    def _next(self) -> Shipment | None:
-        """The first queued shipment, without the calls that were cancelled while it waited."""
-        while self._queue:
-            shipment = self._queue.popleft()
-            if len(shipment.calls) == len(shipment.batch.items):
-                return shipment
-            rest = shipment.rest(-1)
-            if rest is not None:
-                self._note(rest)
-                return rest
-        return None
 
     # --- the pump ---
 
@@ -253,14 +204,14 @@ class Pool:
             self._look(now)
         with self._lock:
             self._write()
-        self._tell(self._untold.popleft() for _ in range(min(_FEW, len(self._untold))))
+        tell(self._untold.popleft() for _ in range(min(_FEW, len(self._untold))))
 
     def _pause(self) -> float | None:
         """Seconds until something has to be looked at although nothing has happened; None if nothing is going on."""
         if self._untold:
             return 0.0
         with self._lock:
-            if not self._members and self._queue and not self._closing:
+            if not self._members and self._bookings.queued and not self._closing:
                 return 0.0
             if not all(member.slot.ring.sleep() for member in self._members):
                 return 0.0
@@ -298,15 +249,15 @@ class Pool:
             self._dispatch()
             self._lock.notify_all()
 
-    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...], is_last: bool) -> list[_News]:
+    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...], is_last: bool) -> list[News]:
         shipment = member.shipment
         if is_last:
             member.done()
         if shipment is None or index not in shipment.calls:
             return []
-        return self._take_out(shipment, [index], partial(_unpack, packed))
+        return self._bookings.take_out(shipment, [index], partial(_unpack, packed))
 
-    def _line(self, member: Member, index: int, line: LogLine) -> list[_News]:
+    def _line(self, member: Member, index: int, line: LogLine) -> list[News]:
         shipment, on_line = member.shipment, self._on_line
         if shipment is None or on_line is None or index not in shipment.calls:
             return []
@@ -314,14 +265,7 @@ class Pool:
         def pass_on(call: Call, _: Outcome) -> None:
             on_line(call, line)
 
-        return [_News(shipment, shipment.calls[index], pass_on, _nothing)]
-
-    def _tell(self, news: Iterable[_News]) -> None:
-        for shipment, call, report, make in news:
-            try:
-                report(call, make(shipment, call))
-            except Exception:
-                _log.exception("what reports the outcome of task %r failed", call.work.name)
+        return [News(shipment, shipment.calls[index], pass_on, _nothing)]
 
     # --- births and deaths, on the pump ---
 
@@ -329,7 +273,7 @@ class Pool:
         """Start workers for the shipments that nobody is there to take."""
         with self._lock:
             starting = sum(not member.ready for member in self._members)
-            wanted = min(len(self._queue) - starting, self._capacity - len(self._members))
+            wanted = min(self._bookings.queued - starting, self._capacity - len(self._members))
             if self._closing or (self._failed_starts >= _STARTS and self._members):
                 return
         for _ in range(wanted):
@@ -372,7 +316,7 @@ class Pool:
         if not member.ready:
             self._not_started(member.failure or verdicts.never_ready(member, code), is_final=member.failure is not None)
 
-    def _settle(self, member: Member, position: int, code: int, oom: bool) -> list[_News]:
+    def _settle(self, member: Member, position: int, code: int, oom: bool) -> list[News]:
         shipment, member.shipment = member.shipment, None
         if shipment is None:
             return []
@@ -381,13 +325,12 @@ class Pool:
             return Outcome(crash=exits.crash(shipment.task.name, member.name, code, oom), worker=member.name)
 
         entered = [index for index in shipment.calls if index <= position]
-        news = self._take_out(shipment, entered, member.verdict or lost)
+        news = self._bookings.take_out(shipment, entered, member.verdict or lost)
         rest = shipment.rest(position)
         if rest is not None:
-            self._note(rest)
-            self._queue.appendleft(rest)
+            self._bookings.add_first(rest)
             if self._closing:
-                news += self._recall()
+                news += self._bookings.take_out_unentered(verdicts.cancelled)
             self._dispatch()
         return news
 
@@ -398,21 +341,17 @@ class Pool:
             if self._members or (self._failed_starts < _STARTS and not is_final):
                 return
             self._failed_starts = 0
-            for shipment in self._queue:
-                self._untold += self._take_out(shipment, list(shipment.calls), verdicts.never_started(error))
-            self._queue.clear()
+            self._untold += self._bookings.take_out_queued(verdicts.never_started(error))
 
     def _collapse(self, error: BaseException) -> None:
         with self._lock:
             self._closing = True
-            for shipment, index in list(self._where.values()):
-                self._untold += self._take_out(shipment, [index], verdicts.broken(error))
-            self._queue.clear()
+            self._untold += self._bookings.take_out_all(verdicts.broken(error))
             for member in self._members:
                 member.shipment = None
                 member.kill()
             self._lock.notify_all()
-        self._tell(self._untold)
+        tell(self._untold)
 
 
 def _unpack(packed: tuple[Any, ...], shipment: Shipment, _: Call) -> Outcome:
