@@ -377,7 +377,8 @@ class TestTheWire:
         assert list(outcome.logs) == []
 
     def test_lines_of_threads_that_copy_the_context_come_home(self, runner: ProcessPoolTaskRunner) -> None:
-        assert [line.message for line in one(runner, functions.log_from_thread, "hello").logs] == ["hello"]
+        outcome = one(runner, functions.log_from_thread, "hello")
+        assert [line.message for line in outcome.logs] == ["hello"], outcome
 
     def test_arrays_arrive_writable_and_whole(self, runner: ProcessPoolTaskRunner) -> None:
         for size in (10, 20_000, 3_000_000):
