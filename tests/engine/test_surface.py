@@ -10,6 +10,7 @@ import sys
 from types import FunctionType
 
 import pytest
+from promised import PROMISED
 
 import penstock
 import penstock_history
@@ -22,25 +23,6 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     if not module.ispkg and module.name != "penstock.__main__"
 )
-
-PROMISED = [
-    "penstock.cache_policies",
-    "penstock.errors",
-    "penstock.exceptions",
-    "penstock.flows",
-    "penstock.futures",
-    "penstock.history",
-    "penstock.opentelemetry",
-    "penstock.ports",
-    "penstock.records",
-    "penstock.results",
-    "penstock.runners",
-    "penstock.runtime",
-    "penstock.states",
-    "penstock.tasks",
-    "penstock.testing",
-]
-"""The modules whose names the reference describes, besides `penstock` itself."""
 
 HEAVY = ["pydantic", "fsspec", "dask", "distributed", "ray", "sqlite3", "anyio", "numpy", "pandas", "pytest", "orjson"]
 """What ``from penstock import ...`` must not bring along."""
