@@ -89,6 +89,9 @@ __all__ = (
 class PenstockError(Exception):
     """The base of every error that Penstock raises."""
 
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # where KeyError is a base, too, it would show the repr of the message
+
 
 class ConfigurationError(PenstockError, ValueError):
     """An option has a value that cannot work."""
@@ -226,9 +229,6 @@ class ResultError(PenstockError):
 class ResultMissing(ResultError, KeyError):
     """Nothing lies under that key."""
 
-    def __str__(self) -> str:
-        return Exception.__str__(self)
-
 
 class ResultCorrupt(ResultError):
     """What lies under the key is not what was written there."""
@@ -256,9 +256,6 @@ class OwnerLost(HistoryError):
 
 class RunNotFound(HistoryError, KeyError):
     """The history knows no such run."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)
 
 
 class ResumeConflict(HistoryError):
