@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from penstock.errors import ConfigurationError
 
-__all__ = ("MAPPED", "Blobs", "Bytes", "Entry", "Sink", "allocate", "connect", "local_path")
+__all__ = ("BUCKETS", "MAPPED", "Blobs", "Bytes", "Entry", "Sink", "allocate", "connect", "local_path", "whole_url")
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -81,6 +82,9 @@ class Blobs(Protocol):
         ...
 
 
+BUCKETS = ("s3", "s3a")
+"""The schemes of S3."""
+
 MAPPED = 1 << 20
 """From this size on memory comes in pages, already zero, and local files are mapped.
 
@@ -91,6 +95,29 @@ Below it, reading into a buffer is as fast: benchmarks/results.py, table "small"
 def allocate(size: int) -> memoryview:
     """Return zeroed, writable memory."""
     return memoryview(bytearray(size) if size < MAPPED else mmap.mmap(-1, size))
+
+
+_BEGINS_LIKE_A_URL = re.compile("[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def whole_url(given: str) -> str:
+    """Return the URL of what a user names: a path, or a URL of any kind.
+
+    Raises:
+        ConfigurationError: If it begins like a URL and is none, or names no bucket. An empty variable in it is easily
+            overlooked, and would make a folder that nobody looks for.
+    """
+    path = local_path(given)
+    if path is not None:
+        if "://" not in given and (scheme := _BEGINS_LIKE_A_URL.match(given)):
+            raise ConfigurationError(
+                f"{given!r} is neither a URL, as {scheme[0]}//... would be, nor a path, unless you write ./{given}."
+            )
+        return f"file://{path}"
+    scheme, slashes, rest = given.partition("://")
+    if scheme in BUCKETS and not rest.partition("/")[0]:
+        raise ConfigurationError(f"{given!r} names no bucket: write {scheme}://bucket/prefix.")
+    return f"{scheme}{slashes}{rest.rstrip('/')}"
 
 
 def local_path(url: str) -> str | None:
@@ -132,7 +159,7 @@ def _connect(url: str, options: Mapping[str, Any], *, guarded: bool) -> Blobs:
 
         return LocalBlobs(path, guarded=guarded)
     scheme = urlsplit(url).scheme
-    if scheme in ("s3", "s3a"):
+    if scheme in BUCKETS:
         from penstock_results.s3 import S3Blobs
 
         return S3Blobs(url, options)

@@ -21,7 +21,7 @@ from penstock.errors import (
     SerializationError,
 )
 from penstock.ports import Clock
-from penstock_results.blobs import Blobs, connect, local_path
+from penstock_results.blobs import Blobs, connect, whole_url
 from penstock_results.compression import codec
 from penstock_results.digests import fastest
 from penstock_results.formats import HEAD_READ, ContainerWriter, Head, Written, read_container, read_head
@@ -97,9 +97,7 @@ class ResultStore(Housekeeping):
         storage_options: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        given = os.fspath(url)
-        path = local_path(given)
-        self._url = given.rstrip("/") if path is None else f"file://{path}"
+        self._url = whole_url(os.fspath(url))
         self._serializer = serializer
         self._compression = compression
         self._allow_pickle = allow_pickle
