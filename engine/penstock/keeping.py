@@ -9,14 +9,15 @@ tries again, the results of what has completed there come first: they count what
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
-from penstock.errors import ConfigurationError, ResultError, ResultMissing, UnhashableInput
+from penstock.errors import ConfigurationError, PenstockError, ResultError, ResultMissing, UnhashableInput
 from penstock.identity import Kept, code_of, identity_of, path_of
 from penstock.logging import run_logger
 from penstock.ports import Host, Reference
@@ -177,10 +178,24 @@ class Keeper:
         return self._read(reference)
 
     def _begin(self) -> bool:
-        self.claim = single_flight(self.store).begin(cast(str, self.key))
+        with self._at_the_store():
+            self.claim = single_flight(self.store).begin(cast(str, self.key))
         if self.claim is not None:
             _owners[self._place] = self.run
         return self.claim is not None
+
+    @contextmanager
+    def _at_the_store(self) -> Generator[None]:
+        """Let what goes wrong with a claim be the store's failure; where it lies, anything can be raised."""
+        try:
+            yield
+        except PenstockError:
+            raise
+        except Exception as error:
+            raise ResultError(
+                f"{self.store!r} could not be used: {type(error).__name__}: {error}. Look at where it lies, and at its "
+                "storage_options and credentials if it needs any."
+            ) from error
 
     @property
     def _place(self) -> tuple[str, str]:
@@ -278,7 +293,8 @@ class Keeper:
         if isinstance(value, Reference):
             value = value.load()
         if self.claim is not None:
-            self.claim.check()
+            with self._at_the_store():
+                self.claim.check()
         run = self.run
         reference = self.store.write(
             value,
@@ -300,7 +316,8 @@ class Keeper:
         claim, self.claim = self.claim, None
         if claim is not None:
             _owners.pop(self._place, None)
-            claim.release()
+            with self._at_the_store():
+                claim.release()
 
 
 _owners: dict[tuple[str, str], Run] = {}

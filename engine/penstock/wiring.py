@@ -116,14 +116,19 @@ def single_flight(store: ResultStore) -> SingleFlight:
 
 def _claims_beside(store: ResultStore) -> Claims:
     """Claims lie in the store, under a name that no key can have."""
-    from penstock_results.blobs import local_path
-    from penstock_results.claims import DirectoryClaims, FsspecClaims, MemoryClaims
+    from penstock_results.blobs import BUCKETS, local_path
+    from penstock_results.claims import BucketClaims, DirectoryClaims, FsspecClaims, MemoryClaims
 
     path = local_path(store.url)
     if path is not None:
         return DirectoryClaims(f"{path}/.claims")
     if store.url.startswith("memory:"):
         return MemoryClaims()
+    scheme, _, place = store.url.partition("://")
+    if scheme in BUCKETS:
+        from penstock_results.s3 import connect_s3
+
+        return BucketClaims(connect_s3(store.storage_options), f"{place}/.claims")
     from fsspec.core import url_to_fs
 
     filesystem, root = url_to_fs(store.url, **store.storage_options)

@@ -6,7 +6,7 @@ write, list, replace and remove, with listings that are true to what was written
 needed, which some object stores lack and some only pretend.
 
 * `DirectoryClaims` for threads and processes of one machine, and for machines that share a file system;
-* `FsspecClaims` for object stores and whatever else fsspec reaches;
+* `BucketClaims` for S3, and `FsspecClaims` for whatever else fsspec reaches;
 * `MemoryClaims` for one process.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from penstock_results.naming import folder_name
 
-__all__ = ("Claims", "DirectoryClaims", "FsspecClaims", "MemoryClaims")
+__all__ = ("BucketClaims", "Claims", "DirectoryClaims", "FsspecClaims", "MemoryClaims")
 
 
 class Claims(Protocol):
@@ -195,9 +195,12 @@ class FsspecClaims:
         path = self._path(key, name)
         try:
             self._fs.pipe_file(path, record)
-        except FileNotFoundError:  # a file system with real folders
-            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        except FileNotFoundError:
+            self._make_folder(path.rpartition("/")[0])
             self._fs.pipe_file(path, record)
+
+    def _make_folder(self, folder: str) -> None:
+        self._fs.makedirs(folder, exist_ok=True)
 
     def replace(self, key: str, name: str, record: bytes) -> bool:
         """See `Claims`. Not atomic: a record removed between the look and the write comes back to life."""
@@ -215,3 +218,13 @@ class FsspecClaims:
 
     def _path(self, key: str, name: str) -> str:
         return f"{self._root}/{folder_name(key)}/{name}"
+
+
+class BucketClaims(FsspecClaims):
+    """Claims as objects in a bucket, where no folders are to be made.
+
+    A bucket that is not there was misspelled. Making one would be a folder's way to help, and cost money.
+    """
+
+    def _make_folder(self, folder: str) -> None:
+        raise FileNotFoundError(f"there is no bucket {folder.partition('/')[0]!r}")

@@ -90,12 +90,15 @@ class Claim:
         Raises:
             ClaimLost: If it does not.
         """
-        if not self.lost and self._record.name in self._flight.claims.names(self.key):
+        late = self.lost
+        if not late and self._record.name in self._flight.claims.names(self.key):
             return
         self._flight._end(self)
+        in_time = f"renewed for its lease of {self._record.lease} s: the process slept or could not reach the store"
+        there = "found where it was written: somebody took it over, or that place does not keep what is written there"
         raise ClaimLost(
-            f"the claim on {self.key} was not renewed for its lease of {self._record.lease} s: the process was paused "
-            "or could not reach the store. The value was not published; another caller makes it"
+            f"the claim on {self.key} was not {in_time if late else there}. The value was not published; another "
+            "caller makes it"
         ) from self._trouble
 
     def release(self) -> None:

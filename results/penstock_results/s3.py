@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from penstock.errors import MissingExtra
 from penstock_results.blobs import Bytes, Entry, allocate
 
-__all__ = ("S3Blobs",)
+__all__ = ("S3Blobs", "connect_s3")
 
 _PART = 16 << 20
 _IN_FLIGHT = 4
@@ -36,6 +36,21 @@ _CONFIG: Mapping[str, Any] = {
 _T = TypeVar("_T")
 
 
+def connect_s3(options: Mapping[str, Any]) -> Any:
+    """A file system of s3fs's, which does not try for minutes.
+
+    Raises:
+        MissingExtra: If s3fs is not installed.
+    """
+    try:
+        s3fs = importlib.import_module("s3fs")
+    except ImportError as error:
+        raise MissingExtra("a result store on S3", "s3") from error
+    config = {**_CONFIG, **options.get("config_kwargs", {})}
+    # A copy, because botocore changes what it is handed.
+    return s3fs.S3FileSystem(**copy.deepcopy({**options, "config_kwargs": config}))
+
+
 class S3Blobs:
     """Objects in a bucket.
 
@@ -48,14 +63,9 @@ class S3Blobs:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        try:
-            s3fs = importlib.import_module("s3fs")
-        except ImportError as error:
-            raise MissingExtra(f"the result store {url.partition('://')[0]}://", "s3") from error
-        self._boto_error = importlib.import_module("botocore.exceptions").BotoCoreError
-        config = {**_CONFIG, **options.get("config_kwargs", {})}
-        # A copy, because botocore changes what it is handed.
-        self._fs = s3fs.S3FileSystem(**copy.deepcopy({**options, "config_kwargs": config}))
+        self._fs = connect_s3(options)
+        # What botocore says of a connection, and what is raised for storage_options that it does not know.
+        self._refusals = (importlib.import_module("botocore.exceptions").BotoCoreError, TypeError, ValueError)
         self._bucket, _, prefix = url.partition("://")[2].partition("/")
         self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
 
@@ -129,8 +139,11 @@ class S3Blobs:
         """
         try:
             return await self._fs._call_s3(operation, **arguments)
-        except self._boto_error as error:
-            raise OSError(f"{operation} on s3://{self._bucket} failed: {error}") from error
+        except self._refusals as error:
+            raise OSError(
+                f"{operation} on s3://{self._bucket} failed: {error}. The endpoint and the credentials are given in "
+                "storage_options, or where AWS's own tools look for them"
+            ) from error
 
     async def _start(self, target: Mapping[str, str], size: int) -> tuple[memoryview, int, str]:
         """Receive the beginning; a range of an empty object does not exist, and a small object may come whole."""

@@ -6,33 +6,12 @@ default, the history included. An answer is the end of what the script writes to
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
-
-
-@dataclass(frozen=True)
-class Program:
-    """What a newcomer wrote.
-
-    Attributes:
-        text: The script.
-        answer: A pattern that the last line of standard error has to match; None for a script that works.
-        prints: What a script that works prints.
-        environment: What the newcomer set.
-    """
-
-    text: str
-    answer: str | None = None
-    prints: str = ""
-    environment: dict[str, str] = field(default_factory=dict[str, str])
-
+from newcomer import Program, environment, run_script, start, write
 
 PROGRAMS = {
     "forgot await": Program(
@@ -465,15 +444,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_wrong_program_gets_a_clear_answer_or_works(name: str, tmp_path: Path) -> None:
-    program = PROGRAMS[name]
-    done = run_script(program.text, tmp_path, program.environment)
-    errors = done.stderr.strip().splitlines()
-    if program.answer is None:
-        assert done.returncode == 0, done.stderr
-        assert sorted(done.stdout.split("\n")) == sorted([*program.prints.split("\n"), ""])
-    else:
-        assert done.returncode == 1, done.stderr
-        assert any(re.match(rf"(penstock\.errors\.)?({program.answer})", line) for line in errors[-3:]), done.stderr
+    PROGRAMS[name].check(tmp_path)
 
 
 def test_prints_from_many_threads_are_whole_lines_where_they_are_logged(tmp_path: Path) -> None:
@@ -525,39 +496,3 @@ def test_two_programs_at_once_share_one_history(tmp_path: Path) -> None:
         check=True,
     )
     assert listing.stdout.count('"program"') == 3
-
-
-def run_script(text: str, folder: Path, extra: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end."""
-    process = start(write(text, folder), folder, extra)
-    try:
-        output, errors = process.communicate(timeout=90)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        output, errors = process.communicate()
-        pytest.fail(f"the program hangs:\n{output}\n{errors}")
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
-
-
-def write(text: str, folder: Path) -> Path:
-    """Put a script into a file."""
-    path = folder / "program.py"
-    path.write_text(dedent(text))
-    return path
-
-
-def start(path: Path, folder: Path, extra: dict[str, str]) -> subprocess.Popen[str]:
-    """Run a script as a newcomer does."""
-    return subprocess.Popen(
-        [sys.executable, path],
-        env=environment(folder, extra),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
-    """A newcomer's environment: nothing is set but the home."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "PYTEST_"))}
-    return {**kept, "PENSTOCK_HOME": str(folder / "home"), **extra}
