@@ -37,15 +37,16 @@ class RayTaskRunner(ClusterTaskRunner[Session]):
     """Runs calls on Ray: in the session that this process has, on a cluster, or on a Ray that starts with the runner.
 
     Args:
-        address: The address of a cluster, for example ``"ray://10.0.0.1:10001"``; ``"local"`` for one of our own even
-            where the environment variable ``RAY_ADDRESS`` names another.
+        address: The address of a cluster's head, for example ``"10.0.0.1:6379"``, or ``"auto"`` on one of its nodes;
+            ``"local"`` for one of our own even where the environment variable ``RAY_ADDRESS`` names another.
         init_kwargs: Arguments for ``ray.init``, for example ``{"num_cpus": 4}``.
         lease: Seconds that a worker may be stopped by a signal (SIGSTOP, a debugger) before it is killed and what it
             was at is given up as crashed. For a Ray of our own; elsewhere a frozen worker is the cluster's business. A
             worker that is merely busy or waits is never given up.
 
     Raises:
-        ConfigurationError: If the address stands inside ``init_kwargs``, or the lease is not positive.
+        ConfigurationError: If the address stands inside ``init_kwargs`` or is Ray Client's (``ray://``), or the lease
+            is not positive.
 
     A Ray of our own listens on the loopback interface only, keeps at most 512 MiB of objects unless
     ``object_store_memory`` says otherwise, and is gone when the runner is closed or this process ends.

@@ -76,6 +76,7 @@ class RaySettings:
         check_lease(self.lease, "RayTaskRunner")
         if "address" in self.init_kwargs:
             raise ConfigurationError("RayTaskRunner takes the address as address=..., not inside init_kwargs")
+        _refuse_client(self.address or "")
 
     @property
     def starts_ray(self) -> bool:
@@ -91,6 +92,7 @@ class Connection:
         ray: The module.
         owned: Whether we started it.
         local: Whether all its workers run on this machine.
+        head: Where its head listens, as host and port.
         cpus: How many calls it runs at the same time.
         stack: What to let go of.
     """
@@ -98,6 +100,7 @@ class Connection:
     ray: Any
     owned: bool
     local: bool
+    head: str
     cpus: int
     stack: ExitStack
 
@@ -111,9 +114,14 @@ def connect(settings: RaySettings) -> Connection:
 
     Raises:
         MissingExtra: If Ray is not installed.
+        ConfigurationError: If that is Ray Client.
         RunnerError: If Ray cannot be started or reached.
     """
     there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    if there:
+        _refuse_client("ray://..." if sys.modules["ray"].util.client.ray.is_connected() else "")
+    elif not settings.starts_ray:
+        _refuse_client(settings.address or os.environ["RAY_ADDRESS"])
     with ExitStack() as stack:
         if there:
             ray = extras.ray()
@@ -123,7 +131,17 @@ def connect(settings: RaySettings) -> Connection:
             ray = stack.enter_context(_joined(settings))
         cpus = int(ray.cluster_resources().get("CPU", 1))
         owned = settings.starts_ray and not there
-        return Connection(ray, owned, _is_local(ray), max(1, cpus), stack.pop_all())
+        head = ray.get_runtime_context().gcs_address
+        return Connection(ray, owned, _is_local(ray), head, max(1, cpus), stack.pop_all())
+
+
+def _refuse_client(address: str) -> None:
+    """Ray Client has no streams, as which the outcomes of a batch come home."""
+    if address.startswith("ray://"):
+        raise ConfigurationError(
+            f"RayTaskRunner cannot use Ray Client ({address}). Give the address of the head itself, for example "
+            "'10.0.0.1:6379', in a process on a node of the cluster, such as the entry point of a Ray job."
+        )
 
 
 def workers() -> list[int]:

@@ -20,6 +20,7 @@ from penstock_runners.clusters import ClusterSession, Freight, OnLine
 from penstock_runners.leases import Lease
 from penstock_runners.pickling import Pickled
 from penstock_runners.ray_cluster import Connection, RaySettings, connect, workers
+from penstock_runners.ray_head import until_lost
 from penstock_runners.ray_worker import Parcel
 from penstock_runners.references import weight
 from penstock_runners.shipments import Clerk, Shipment, cancelled
@@ -63,12 +64,14 @@ class Session(ClusterSession):
         self._ray = self._connection.ray
         self._options = options
         self._arrived: dict[str, Any] = {}
+        self._is_lost = False
         declared = partial(self._ray.remote, num_cpus=1, max_retries=0)
         self._run_one = declared(num_returns=2)(ray_worker.run_one)
         self._stream = declared(num_returns="streaming")(ray_worker.stream)
         self._loop = asyncio.new_event_loop()
         self._listener = threading.Thread(target=self._loop.run_forever, name="penstock-ray-listener", daemon=True)
         self._listener.start()
+        asyncio.run_coroutine_threadsafe(self._watch_head(self._connection.head), self._loop)
         if self._connection.owned:
             asyncio.run_coroutine_threadsafe(self._guard(Lease(settings.lease)), self._loop)
 
@@ -103,6 +106,8 @@ class Session(ClusterSession):
 
     def fetch(self, key: str, handle: Any) -> Pickled:
         """Bring a kept value here, pickled."""
+        if self._is_lost:
+            raise CrashedRun(f"the value {key} was kept in Ray's object store and lost with Ray.", reason="value_lost")
         try:
             value: Pickled = self._ray.get(handle)
         except self._ray.exceptions.ObjectLostError as error:
@@ -116,6 +121,8 @@ class Session(ClusterSession):
     # --- sending, on the clerk's thread -----------------------------------------------------------------------
 
     def _send(self, shipment: Shipment, call: Call, batch: Batch, freight: Freight, inputs: Sequence[Any]) -> None:
+        if self._is_lost:  # to send it would start another Ray
+            raise ConnectionError(f"its head at {self._connection.head} does not answer any more")
         options = self._options(call)
         live = self._on_line is not None
         single = len(batch.items) == 1 and call.work.timeout is None and not live
@@ -211,6 +218,17 @@ class Session(ClusterSession):
 
     # --- watching, on the listener's loop ---------------------------------------------------------------------
 
+    async def _watch_head(self, address: str) -> None:
+        """Leave a Ray that has lost its head, before Ray ends this process; give up what is there."""
+        await until_lost(address, self._lease)
+        self._is_lost = True
+        await asyncio.to_thread(self._connection.close)
+        self._clerk.tell(self._lose_all)
+
+    def _lose_all(self) -> None:
+        for shipment in self._manifest.all:
+            self._lose(shipment, f"Ray's head at {self._connection.head} does not answer any more", self.gone)
+
     async def _guard(self, lease: Lease) -> None:
         """End workers that have been stopped for longer than the lease; Ray deals with them as with any that die."""
         while True:
@@ -233,7 +251,7 @@ class Session(ClusterSession):
         return self._manifest.gone(shipment, CANCELLATION)
 
     def _cancel_task(self, shipment: Shipment, *, force: bool) -> None:
-        if shipment.handle is not None:
+        if shipment.handle is not None and not self._is_lost:
             shipment.cancelled = True
             self._ray.cancel(shipment.handle, force=force)
 

@@ -87,6 +87,40 @@ def test_options_that_are_ours_are_refused() -> None:
         RayTaskRunner(init_kwargs={"address": "auto"})
 
 
+@pytest.mark.parametrize("address", ["ray://10.0.0.1:10001", None])
+def test_ray_client_is_refused_with_what_to_do_instead(address: str | None) -> None:
+    """In a process of its own: in this one there is a session, which comes before ``RAY_ADDRESS``."""
+    code = f"from penstock_runners.ray import RayTaskRunner; RayTaskRunner({address!r}).__enter__()"
+    environment = {**os.environ, "RAY_ADDRESS": "ray://10.0.0.1:10001"}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert "ConfigurationError: RayTaskRunner cannot use Ray Client (ray://10.0.0.1:10001)" in ended.stderr
+
+
+_LOSES_ITS_HEAD = """
+import psutil, ray
+from penstock_runners.probes import Reports, add, make_calls, nap
+from penstock_runners.ray import RayTaskRunner
+with RayTaskRunner(init_kwargs={"num_cpus": 1, "object_store_memory": 100_000_000}, lease=2.0) as runner:
+    before, at_work, later = make_calls(add, [(1,)]), make_calls(nap, [(60.0,)]), make_calls(add, [(1,)])
+    reports = Reports()
+    runner.submit(before, reports)
+    assert reports.of(before)[0].value == 1
+    runner.submit(at_work, reports)
+    next(each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server").kill()
+    print(reports.of(at_work)[0].crash.reason)
+    runner.submit(later, reports)
+    crash = reports.of(later)[0].crash
+    print(crash.reason, crash.entered, "does not answer any more" in str(crash))
+print(ray.is_initialized())
+"""
+
+
+def test_a_head_that_is_lost_is_a_crash_by_that_name_and_ray_is_left_before_it_ends_this_process() -> None:
+    command = [sys.executable, "-c", _LOSES_ITS_HEAD]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert ended.stdout.split("\n") == ["ray_lost", "ray_lost False True", "False", ""]
+
+
 def test_cancelling_a_running_call_ends_it(shared: TaskRunner, tmp_path: Path) -> None:
     file, never = tmp_path / "entries", tmp_path / "never"
     (call,), reports = make_calls(probes.hold, [(file, never)]), Reports(30.0)
