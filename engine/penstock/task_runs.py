@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ("TaskRun",)
 
+_NOBODY_LEFT = frozenset({"scheduler_lost", "ray_lost", "start_failed"})
+"""Why a call was lost, where whoever sends it again loses it again."""
+
+_UNCOUNTED = 10
+"""How often a call may lose its worker before it was entered. Chance explains two or three times; after that it is the
+call, say an argument that takes all memory when it is unpickled."""
+
 
 class TaskRun(Run):
     """One execution of a task.
@@ -120,10 +127,12 @@ class TaskRun(Run):
         """Whether another attempt may follow one that was lost, counting this one.
 
         A call whose function had certainly not been entered when its worker died never ran, so that sending it again
-        repeats nothing and is not counted. Otherwise the task says how often somebody's side effect may happen twice.
+        repeats nothing and is not counted, unless it would be lost again and again. Otherwise the task says how often
+        somebody's side effect may happen twice.
         """
         self.crashes += 1
-        if getattr(crash, "entered", True):
+        may_have_run = getattr(crash, "entered", True)
+        if may_have_run or self.crashes > _UNCOUNTED or getattr(crash, "reason", None) in _NOBODY_LEFT:
             self._counted_crashes += 1
         return self._counted_crashes <= self.task.crash_retries
 

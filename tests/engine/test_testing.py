@@ -341,6 +341,22 @@ class TestFaults:
         assert run() == ("noted", 2)
         assert ran == [1]
 
+    def test_a_call_that_no_worker_survives_to_enter_is_given_up(self, faulty: FaultyRunner) -> None:
+        ran: list[int] = []
+
+        @task
+        def note() -> None:
+            ran.append(1)
+
+        @flow(task_runner=faulty.kill_worker(times=1000, entered=False))
+        def run() -> Any:
+            future = note.submit()
+            future.wait()
+            return future.state.name, future.run.attempt
+
+        assert run() == ("Crashed", 11)
+        assert ran == []
+
     def test_fail_pickle(self, faulty: FaultyRunner) -> None:
         @flow(task_runner=faulty.fail_pickle(after=1))
         def run() -> Any:
