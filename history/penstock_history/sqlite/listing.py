@@ -7,7 +7,7 @@ of one definition come out newest first; a question about several is the merge o
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice, product
@@ -103,21 +103,35 @@ def _sources(connection: sqlite3.Connection, query: RunQuery, place: _Place | No
     if query.name is not None:  # few have it, so all rows in a row and the sorting of those few cost the least
         return [_Source("runs NOT INDEXED", "true")]
     types, names = _states(query)
-    if types and not names and COMPLETED not in types:
-        return [
-            _Source(
-                "runs INDEXED BY runs_by_state",
-                f"runs.type = ? AND runs.type <> {COMPLETED} AND runs.definition = ?",
-                pair,
-            )
-            for pair in product(types, _definitions(connection, query))
-        ]
+    if query.states and COMPLETED not in types:
+        definitions = _definitions(connection, query)
+        return [*_of_types(types, definitions), *_of_names(names, types, definitions)]
     if query.roots_only and query.definition is None:
         return [_Source("runs INDEXED BY runs_by_time", "runs.parent IS NULL")]
     return [
         _Source("runs INDEXED BY runs_by_definition", "runs.definition = ?", (definition,))
         for definition in _definitions(connection, query)
     ]
+
+
+def _of_types(types: Sequence[int], definitions: Sequence[int]) -> Iterator[_Source]:
+    for pair in product(types, definitions):
+        yield _Source(
+            "runs INDEXED BY runs_by_state",
+            f"runs.type = ? AND runs.type <> {COMPLETED} AND runs.definition = ?",
+            pair,
+        )
+
+
+def _of_names(names: Sequence[str], types: Sequence[int], definitions: Sequence[int]) -> Iterator[_Source]:
+    """The runs whose state has such a name, but for those that are found by their types already."""
+    for pair in product(names, definitions):
+        yield _Source(
+            "runs INDEXED BY runs_by_state_name",
+            "upper(runs.state) = ? AND runs.state IS NOT NULL AND runs.definition = ? "
+            f"AND runs.type NOT IN ({', '.join(map(str, types))})",
+            pair,
+        )
 
 
 def _definitions(connection: sqlite3.Connection, query: RunQuery) -> list[int]:

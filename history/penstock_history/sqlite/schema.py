@@ -10,7 +10,8 @@ What is where, and why:
   (``definitions``); other texts that repeat stand once in ``words``.
 * ``runs_by_definition`` and ``runs_by_root`` end with the time, so that the newest runs of either come first without
   sorting. The newest of all are a merge over the definitions (`listing`), which is why no index has the time
-  alone. ``runs_by_state`` leaves out COMPLETED, in which nearly all runs are: it costs nothing for them.
+  alone. ``runs_by_state`` leaves out COMPLETED, in which nearly all runs are, and ``runs_by_state_name`` the runs whose
+  state has no name but its type's, as nearly all have: they cost those nothing.
 * ``states`` has the transitions that the run's own row cannot tell; see `records.Group`.
 * ``requests`` has the runs that other processes want cancelled, until their owner has taken note.
 * ``logs`` are numbered by the process that wrote them, so that writing a line again is noticed without a search.
@@ -135,6 +136,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             time REAL NOT NULL
         )""",
     ),
+    ("CREATE INDEX runs_by_state_name ON runs (upper(state), definition, created) WHERE state IS NOT NULL",),
 )
 
 VERSION = len(_MIGRATIONS)

@@ -16,6 +16,7 @@ from penstock_history.testing.probes import EPOCH, Story
 __all__ = ("fits", "many_queries", "many_runs")
 
 _ENDS = ("COMPLETED", "COMPLETED", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_NAMES = {"COMPLETED": ("Cached", "Completed"), "FAILED": ("TimedOut", "Failed")}
 
 
 def many_runs(writer: Writer, chance: random.Random) -> list[RunRecord]:
@@ -35,7 +36,7 @@ def many_runs(writer: Writer, chance: random.Random) -> list[RunRecord]:
         for around in (root, inner):
             for _ in range(8):
                 end = chance.choice(_ENDS)
-                state = chance.choice(("Cached", "Completed")) if end == "COMPLETED" else end.capitalize()
+                state = chance.choice(_NAMES.get(end, (end.capitalize(),)))
                 definition = chance.choice(("add", "fetch", "report"))
                 task = add(partial(story.done, end), inside=around, definition=definition, state=state)
                 if chance.random() < 0.2:
@@ -66,6 +67,7 @@ def many_queries(runs: list[RunRecord]) -> Iterator[RunQuery]:
             ("completed", "Crashed"),
             ("cached",),
             ("Cached", "failed"),
+            ("TimedOut", "failed"),
             ("running",),
             ("odd",),
         ):
