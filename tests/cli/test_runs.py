@@ -174,9 +174,14 @@ def test_a_history_with_nothing_in_it(penstock) -> None:
 
 
 def _the_only_run(penstock):
-    """The run, once it is recorded."""
+    """The run, once it is recorded that it runs: what happens is written in groups, a moment later."""
     runs = []
-    wait_until(lambda: runs.extend(penstock("runs", "ls", "--json").json) or bool(runs), "the run to be recorded")
+
+    def is_there():
+        runs[:] = penstock("runs", "ls", "--json").json
+        return bool(runs) and runs[0]["type"] != "PENDING"
+
+    wait_until(is_there, "the run to be recorded")
     (run,) = runs
     assert datetime.fromisoformat(run["created"]) <= datetime.now(UTC)
     return run
