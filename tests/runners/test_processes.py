@@ -18,6 +18,7 @@ import psutil
 import pytest
 import worker_functions as functions
 
+from penstock import flow, task
 from penstock.errors import Cancelled, ConfigurationError, CrashedRun, SerializationError, TimedOut
 from penstock.ports import Call, LogLine, Outcome
 from penstock.testing import wait_until
@@ -77,6 +78,14 @@ class TestWorkers:
             assert (outcome.crash.reason, outcome.crash.entered) == ("start_failed", False)
             assert "no such model" in str(outcome.crash)
             assert isinstance(outcome.crash.__cause__, LookupError)
+
+    def test_that_cannot_be_initialized_are_not_tried_again_for_ever(self) -> None:
+        @flow(task_runner=ProcessPoolTaskRunner(1, initializer=functions.fail_to_initialize))
+        def pids() -> None:
+            task(functions.pid).map([1, 2]).result()
+
+        with pytest.raises(CrashedRun, match="no such model"):
+            pids()
 
     def test_refuse_an_initializer_that_cannot_travel(self) -> None:
         runner = ProcessPoolTaskRunner(1, initializer=functions.initialize, initargs=(threading.Lock(),))
