@@ -136,6 +136,15 @@ def test_a_module_in_the_current_folder_can_be_run(penstock, tmp_path: Path) -> 
     assert penstock("run", tmp_path / "jobs.py:job", "--json", cwd=Path("/")).json["result"] == "help"
 
 
+def test_a_value_that_json_cannot_say_is_told_in_words(penstock, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from penstock import flow\n@flow\ndef odd() -> float:\n    return float('nan')\n"
+        "@flow\ndef bytes_of() -> bytes:\n    return b'x'\n"
+    )
+    assert penstock("run", "odd.py:odd", "--json", cwd=tmp_path).json["result"] == "nan"
+    assert penstock("run", "odd.py:bytes_of", "--json", cwd=tmp_path).json["result"] == "b'x'"
+
+
 def test_a_failure_shows_the_users_traceback_and_has_its_code(penstock, flows: Flows) -> None:
     answer = penstock("run", flows("wobbly"))
     assert answer.code == Exit.FAILED

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 
+from penstock import Engine, flow
 from penstock.cli.exits import Exit
+from penstock.history import History
 from penstock.testing import wait_until
 
 
@@ -45,6 +48,11 @@ def test_filters(options: list[str], flows: list[str], recorded) -> None:
     assert [run["flow"] for run in recorded("runs", "ls", "--json", *options).json] == flows
 
 
+def test_since_a_moment(recorded) -> None:
+    newest, before, *_ = recorded("runs", "ls", "--json").json
+    assert recorded("runs", "ls", "--json", "--since", before["ended"]).json == [newest]
+
+
 def test_a_run_is_shown_with_what_happened_inside(recorded) -> None:
     (run,) = recorded("runs", "ls", "--json", "--flow", "wobbly").json
     shown = recorded("runs", "show", run["name"], "--json").json
@@ -63,6 +71,26 @@ def test_a_run_is_shown_with_what_happened_inside(recorded) -> None:
     task = recorded("runs", "show", failed["id"]).out
     assert "ATTEMPT" in task
     assert "Retrying" in task
+    assert re.search(rf"^parent +{run['id']}$", task, re.MULTILINE)
+    assert recorded("runs", "show", failed["id"], "--json").json["children"] == []
+
+
+def test_parameters_are_shown_as_somebody_would_write_them(penstock) -> None:
+    @flow(persist_result=True)
+    def report(day: date, names: list[str], large: bytes) -> None:
+        pass
+
+    @flow
+    def forgetful(large: bytes) -> None:
+        pass
+
+    with Engine(history=History(penstock.home / "history.db"), results=penstock.home / "results"):
+        report(date(2026, 11, 21), ["a", "b"], b"x" * 100_000)
+        forgetful(b"x")
+    forgot, kept = penstock("runs", "ls", "--json").json
+    shown = penstock("runs", "show", kept["id"]).out
+    assert re.search(r'^parameters +day=2026-11-21, names=\["a", "b"\], large=\(a stored bytes\)$', shown, re.MULTILINE)
+    assert "large=(not recorded)" in penstock("runs", "show", forgot["id"]).out
 
 
 def test_cache_hits_are_shown(recorded) -> None:
@@ -111,6 +139,8 @@ def test_a_log_is_followed_until_the_run_ends(penstock, flows) -> None:
         process.communicate(timeout=30)
     assert follower.returncode == Exit.DONE, err
     assert "Finished in state Completed()" in rest.splitlines()[-1]
+    printed = [*seen, *rest.splitlines(keepends=True)]
+    assert len(set(printed)) == len(printed)
 
 
 @pytest.mark.parametrize("target", ["waiting", "blocking"])
@@ -224,6 +254,8 @@ def test_a_run_that_goes_on_is_not_deleted(penstock, flows) -> None:
     with penstock.start("run", flows("waiting")) as process:
         assert process.stdout.readline() == "began\n"
         run = _the_only_run(penstock)
+        _, line = penstock("runs", "ls").out.splitlines()
+        assert re.split(" {2,}", line)[4] != "0 ms"
         answer = penstock("runs", "rm", run["name"])
         assert answer.code == Exit.REFUSED
         assert f"penstock runs cancel {run['id']}" in answer.err
