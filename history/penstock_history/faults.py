@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal
-from uuid import UUID
 
 from penstock.errors import HistoryWriteError
 from penstock_history.database import Database, Durability, Reader, Writer
 from penstock_history.records import Group, OwnerRecord
 
-__all__ = ("Fault", "FaultyDatabase", "point")
+__all__ = ("Fault", "FaultyDatabase", "InterceptedDatabase", "point")
 
 _name, _, _count = os.environ.get("PENSTOCK_DIE_AT", "").partition(":")
 _left = int(_count or 1)
@@ -37,17 +36,17 @@ Fault = Literal["fail_before", "fail_after"]
 """What goes wrong with a write: it fails and nothing is written, or all is written and only the answer is lost."""
 
 
-class FaultyDatabase:
-    """A database whose writes fail as planned; all else about it is real.
+class InterceptedDatabase:
+    """A database whose groups somebody else writes; all else about it is real.
 
     Args:
         database: The real one.
-        plan: A fault or None for each write in turn, of all its writers; after its end nothing fails.
+        write: Called instead of `Writer.write`, with the real writer and the group.
     """
 
-    def __init__(self, database: Database, plan: Iterator[Fault | None]) -> None:
+    def __init__(self, database: Database, write: Callable[[Writer, Group], None]) -> None:
         self._database = database
-        self._plan = plan
+        self._write = write
 
     @property
     def url(self) -> str:
@@ -56,7 +55,7 @@ class FaultyDatabase:
 
     def open_writer(self, prefix: int, durability: Durability) -> Writer:
         """See `Database.open_writer`."""
-        return _FaultyWriter(self._database.open_writer(prefix, durability), self._plan)
+        return _InterceptedWriter(self._database.open_writer(prefix, durability), self._write)
 
     def open_reader(self) -> Reader:
         """See `Database.open_reader`."""
@@ -67,35 +66,43 @@ class FaultyDatabase:
         return self._database.migrate()
 
 
-class _FaultyWriter:
-    def __init__(self, writer: Writer, plan: Iterator[Fault | None]) -> None:
-        self._writer = writer
+class FaultyDatabase(InterceptedDatabase):
+    """A database whose writes fail as planned.
+
+    Args:
+        database: The real one.
+        plan: A fault or None for each write in turn, of all its writers; after its end nothing fails.
+    """
+
+    def __init__(self, database: Database, plan: Iterator[Fault | None]) -> None:
+        super().__init__(database, self._fail_as_planned)
         self._plan = plan
+
+    def _fail_as_planned(self, writer: Writer, group: Group) -> None:
+        fault = next(self._plan, None)
+        if fault == "fail_before":
+            raise HistoryWriteError("sabotage, before the write")
+        writer.write(group)
+        if fault == "fail_after":
+            raise HistoryWriteError("sabotage, after the write")
+
+
+class _InterceptedWriter:
+    def __init__(self, writer: Writer, write: Callable[[Writer, Group], None]) -> None:
+        self._writer = writer
+        self._write = write
         self.key_of = writer.key_of
         self.renew = writer.renew
         self.close = writer.close
         self.compact = writer.compact
+        self.reap = writer.reap
+        self.ask_to_cancel = writer.ask_to_cancel
+        self.to_cancel = writer.to_cancel
+        self.delete = writer.delete
 
     @property
     def owner(self) -> OwnerRecord:
         return self._writer.owner
 
     def write(self, group: Group) -> None:
-        fault = next(self._plan, None)
-        if fault == "fail_before":
-            raise HistoryWriteError("sabotage, before the write")
-        self._writer.write(group)
-        if fault == "fail_after":
-            raise HistoryWriteError("sabotage, after the write")
-
-    def reap(self) -> Sequence[UUID]:
-        return self._writer.reap()
-
-    def ask_to_cancel(self, run_id: UUID) -> bool:
-        return self._writer.ask_to_cancel(run_id)
-
-    def to_cancel(self) -> Sequence[UUID]:
-        return self._writer.to_cancel()
-
-    def delete(self, roots: Sequence[UUID]) -> int:
-        return self._writer.delete(roots)
+        self._write(self._writer, group)

@@ -10,9 +10,10 @@ and its runs are deleted, the number can go.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 from uuid import UUID
 
-__all__ = ("COUNTER_BITS", "COUNTER_MASK", "Numbers", "key_of", "prefix_of", "to_uuid")
+__all__ = ("COUNTER_BITS", "COUNTER_MASK", "Found", "Numbers", "key_of", "prefix_of", "to_uuid")
 
 COUNTER_BITS = 32
 COUNTER_MASK = (1 << COUNTER_BITS) - 1
@@ -31,6 +32,19 @@ def key_of(number: int, run_id: int) -> int:
 def to_uuid(prefix: bytes, key: int) -> UUID:
     """The id of the run with this key, whose number stands for this prefix."""
     return UUID(int=int.from_bytes(prefix, "big") << COUNTER_BITS | key & COUNTER_MASK)
+
+
+class Found(NamedTuple):
+    """A run that is there: its key, that of the outermost run around it, and the number of its state's type."""
+
+    key: int
+    root: int
+    type: int
+
+    @property
+    def is_root(self) -> bool:
+        """Whether no other run is around it."""
+        return self.key == self.root
 
 
 class Numbers:

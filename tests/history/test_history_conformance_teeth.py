@@ -10,6 +10,9 @@ import pytest
 from broken_histories import FAULTS, Broken
 
 from penstock_history.database import Database, Writer
+from penstock_history.sqlite.database import SQLite
+from penstock_history.sqlite.reader import SQLiteReader
+from penstock_history.sqlite.writer import SQLiteWriter
 from penstock_history.testing.probes import prefix
 from penstock_history.testing.suite import HistoryTests
 
@@ -21,17 +24,19 @@ class Suite(HistoryTests):
         Path(f"{database.url.removeprefix('sqlite:///')}.owners").unlink()
 
 
-@pytest.mark.parametrize("broken", FAULTS, ids=lambda broken: broken.__name__)
-def test_a_broken_database_fails_the_test_that_names_its_fault(broken: type[Broken], tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_broken_database_fails_the_test_that_names_its_fault(
+    fault: type[SQLiteWriter | SQLiteReader], tmp_path: Path
+) -> None:
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        run(FAULTS[broken], broken(tmp_path / "history.db"))
+        run(FAULTS[fault], Broken(tmp_path / "history.db", fault))
 
 
 def test_the_harness_passes_a_sound_database(tmp_path: Path) -> None:
-    run("test_every_question_gets_the_newest_that_fit", Broken(tmp_path / "history.db"))
+    run("test_every_question_gets_the_newest_that_fit", SQLite(tmp_path / "history.db"))
 
 
-def run(name: str, database: Broken) -> None:
+def run(name: str, database: SQLite) -> None:
     """Call a test of the suite as pytest would."""
     test: Callable[..., None] = getattr(Suite(), name)
     wanted = inspect.signature(test).parameters

@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlite_files import is_sound
 
 from penstock.errors import HistoryError, HistoryWriteError
 from penstock_history import faults
@@ -47,14 +48,6 @@ def write_one(path: Path) -> UUID:
     (root,) = record_runs(writer, 1, 1)
     writer.close()
     return root
-
-
-def is_sound(path: Path) -> bool:
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    finally:
-        connection.close()
 
 
 # --- what is refused, and how ---

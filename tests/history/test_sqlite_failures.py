@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
 import traceback
@@ -17,6 +16,7 @@ from typing import TypeVar
 import pytest
 from apsw_histories import use_apsw
 from failing_disk import FailingDisk
+from sqlite_files import is_sound
 
 from penstock.errors import HistoryWriteError
 from penstock_history.database import Durability, Writer
@@ -98,18 +98,9 @@ def fail_everywhere(every: int, keeps: bool, fault: str, durability: Durability,
             runs = reader.runs(RunQuery(limit=None))
             assert sorted(run.name for run in runs) == names
             assert [len(list(reader.inside(run.id))) for run in runs] == [5] * len(runs)
-        assert integrity(path) == "ok"
+        assert is_sound(path)
         at += every
     assert kinds >= {"write", "sync"}
-
-
-def integrity(path: Path) -> str:
-    connection = sqlite3.connect(path)
-    try:
-        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
-        return str(answer)
-    finally:
-        connection.close()
 
 
 @pytest.fixture
@@ -149,7 +140,7 @@ def fill(path: Path, make_room: Callable[[], object]) -> None:
     with reading(SQLite(path)) as reader:
         assert {run.name for run in reader.runs(RunQuery(limit=None))} == {*written, run.name}
     writer.close()
-    assert integrity(path) == "ok"
+    assert is_sound(path)
     assert len(written) > 10
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from history_callers import LIFE, live, write_for_ever
+from sqlite_files import is_sound
 
 from penstock.testing import wait_until
 from penstock_history.database import Writer
@@ -54,16 +54,7 @@ def check(processes: int, transitions: int, path: Path) -> None:
             states = reader.states(run)
             assert [state.sequence for state in states] == list(range(1, LIFE + 1))
             assert states[-1].type == "COMPLETED"
-    assert integrity(path) == "ok"
-
-
-def integrity(path: Path) -> str:
-    connection = sqlite3.connect(path)
-    try:
-        (answer,) = connection.execute("PRAGMA integrity_check").fetchone()
-        return str(answer)
-    finally:
-        connection.close()
+    assert is_sound(path)
 
 
 def test_processes_write_into_one_file(tmp_path: Path) -> None:
@@ -93,7 +84,7 @@ def kill_writers(kills: int, tmp_path: Path) -> None:
     with reading(database) as reader:
         for line in acknowledged.read_text().splitlines():
             assert reader.run(UUID(line)), "acknowledged, and lost when its process was killed"
-    assert integrity(tmp_path / "history.db") == "ok"
+    assert is_sound(tmp_path / "history.db")
 
 
 def has_grown(acknowledged: Path, size: int, survivor: Writer) -> bool:

@@ -19,35 +19,29 @@ from penstock_history.sqlite.writer import SQLiteWriter
 class Broken(SQLite):
     """A history in SQLite, with a writer or a reader of its own."""
 
-    writer: type[SQLiteWriter] = SQLiteWriter
-    reader: type[SQLiteReader] = SQLiteReader
+    def __init__(self, path: Path, fault: type[SQLiteWriter | SQLiteReader]) -> None:
+        super().__init__(path)
+        self._writer = fault if issubclass(fault, SQLiteWriter) else SQLiteWriter
+        self._reader = fault if issubclass(fault, SQLiteReader) else SQLiteReader
 
     def open_writer(self, prefix: int, durability: Durability) -> SQLiteWriter:
-        return self.writer(self._path, prefix, durability)
+        return self._writer(self._path, prefix, durability)
 
     def open_reader(self) -> SQLiteReader:
-        return self.reader(self._path, self._connect_reader)
+        return self._reader(self._path, self._connect_reader)
 
 
-class _LosesRuns(SQLiteWriter):
+class LosesRuns(SQLiteWriter):
     def write(self, group: Group) -> None:
         super().write(replace(group, runs=group.runs[:-1]))
 
 
-class LosesRuns(Broken):
-    writer = _LosesRuns
-
-
-class _LosesTransitions(SQLiteWriter):
+class LosesTransitions(SQLiteWriter):
     def write(self, group: Group) -> None:
         super().write(replace(group, states=[]))
 
 
-class LosesTransitions(Broken):
-    writer = _LosesTransitions
-
-
-class _LeavesTheEnd(SQLiteWriter):
+class LeavesTheEnd(SQLiteWriter):
     def write(self, group: Group) -> None:
         super().write(group)
         with self._file.transaction() as connection:
@@ -55,11 +49,7 @@ class _LeavesTheEnd(SQLiteWriter):
                 connection.execute("UPDATE runs SET sequence = ?, type = ? WHERE id = ?", (sequence, number, run))
 
 
-class LeavesTheEnd(Broken):
-    writer = _LeavesTheEnd
-
-
-class _RepeatsLines(SQLiteWriter):
+class RepeatsLines(SQLiteWriter):
     lines = 0
 
     def write(self, group: Group) -> None:
@@ -67,30 +57,18 @@ class _RepeatsLines(SQLiteWriter):
         super().write(replace(group, logs=[(self.lines + at, *row[1:]) for at, row in enumerate(group.logs)]))
 
 
-class RepeatsLines(Broken):
-    writer = _RepeatsLines
-
-
-class _WritesHalves(SQLiteWriter):
+class WritesHalves(SQLiteWriter):
     def write(self, group: Group) -> None:
         super().write(Group(runs=group.runs))
         super().write(group)
 
 
-class WritesHalves(Broken):
-    writer = _WritesHalves
-
-
-class _ResumesTwice(SQLiteWriter):
+class ResumesTwice(SQLiteWriter):
     def write(self, group: Group) -> None:
         super().write(replace(group, flows=[(*row[:-1], None) for row in group.flows]))
 
 
-class ResumesTwice(Broken):
-    writer = _ResumesTwice
-
-
-class _CommitsLate(SQLiteWriter):
+class CommitsLate(SQLiteWriter):
     waiting: Group | None = None
 
     def write(self, group: Group) -> None:
@@ -99,29 +77,17 @@ class _CommitsLate(SQLiteWriter):
         self.waiting = group
 
 
-class CommitsLate(Broken):
-    writer = _CommitsLate
-
-
-class _OneNumberForAll(SQLiteWriter):
+class OneNumberForAll(SQLiteWriter):
     def key_of(self, run_id: int) -> int:
         return run_id & COUNTER_MASK
 
 
-class OneNumberForAll(Broken):
-    writer = _OneNumberForAll
-
-
-class _NeverReaps(SQLiteWriter):
+class NeverReaps(SQLiteWriter):
     def reap(self) -> Sequence[UUID]:
         return ()
 
 
-class NeverReaps(Broken):
-    writer = _NeverReaps
-
-
-class _ReapsTheStopped(SQLiteWriter):
+class ReapsTheStopped(SQLiteWriter):
     """Asks who moves, not who is there."""
 
     def reap(self) -> Sequence[UUID]:
@@ -139,31 +105,19 @@ class _ReapsTheStopped(SQLiteWriter):
         return status.exists() and status.read_text().rpartition(")")[2].split()[0] not in "TZ"
 
 
-class ReapsTheStopped(Broken):
-    writer = _ReapsTheStopped
-
-
-class _WritesWhenLost(SQLiteWriter):
+class WritesWhenLost(SQLiteWriter):
     def _check_owner(self, connection: sqlite3.Connection) -> None:
         pass
 
 
-class WritesWhenLost(Broken):
-    writer = _WritesWhenLost
-
-
-class _DeletesTheLiving(SQLiteWriter):
+class DeletesTheLiving(SQLiteWriter):
     def delete(self, roots: Sequence[UUID]) -> int:
         with self._file.transaction() as connection:
             connection.execute("UPDATE runs SET type = 5 WHERE parent IS NULL")
         return super().delete(roots)
 
 
-class DeletesTheLiving(Broken):
-    writer = _DeletesTheLiving
-
-
-class _DeletesOnlyRuns(SQLiteWriter):
+class DeletesOnlyRuns(SQLiteWriter):
     def delete(self, roots: Sequence[UUID]) -> int:
         count = 0
         with self._file.transaction() as connection:
@@ -173,11 +127,7 @@ class _DeletesOnlyRuns(SQLiteWriter):
         return count
 
 
-class DeletesOnlyRuns(Broken):
-    writer = _DeletesOnlyRuns
-
-
-class _AsksForEver(SQLiteWriter):
+class AsksForEver(SQLiteWriter):
     def to_cancel(self) -> Sequence[UUID]:
         runs = super().to_cancel()
         for run in runs:
@@ -185,65 +135,37 @@ class _AsksForEver(SQLiteWriter):
         return runs
 
 
-class AsksForEver(Broken):
-    writer = _AsksForEver
-
-
-class _OldestFirst(SQLiteReader):
+class OldestFirst(SQLiteReader):
     def runs(self, query: RunQuery) -> list[RunRecord]:
         return super().runs(query)[::-1]
 
 
-class OldestFirst(Broken):
-    reader = _OldestFirst
-
-
-class _ForgetsTheLimit(SQLiteReader):
+class ForgetsTheLimit(SQLiteReader):
     def runs(self, query: RunQuery) -> list[RunRecord]:
         return super().runs(replace(query, limit=None))
 
 
-class ForgetsTheLimit(Broken):
-    reader = _ForgetsTheLimit
-
-
-class _ReadsOnePage(SQLiteReader):
+class ReadsOnePage(SQLiteReader):
     def inside(self, root: UUID) -> Iterator[RunRecord]:
         return (run for run, _ in zip(super().inside(root), range(2000), strict=False))
 
 
-class ReadsOnePage(Broken):
-    reader = _ReadsOnePage
-
-
-class _SortsLinesByTime(SQLiteReader):
+class SortsLinesByTime(SQLiteReader):
     def logs(self, root: UUID, after: int = 0, limit: int | None = None) -> list[LogRecord]:
         return sorted(super().logs(root, after, limit), key=lambda line: line.time)
 
 
-class SortsLinesByTime(Broken):
-    reader = _SortsLinesByTime
-
-
-class _FindsWholeIds(SQLiteReader):
+class FindsWholeIds(SQLiteReader):
     def find(self, text: str) -> list[RunRecord]:
         return [run for run in super().find(text) if text.lower() in (str(run.id), run.id.hex, run.name)]
 
 
-class FindsWholeIds(Broken):
-    reader = _FindsWholeIds
-
-
-class _ExpiresTheNewest(SQLiteReader):
+class ExpiresTheNewest(SQLiteReader):
     def expired(self, *, age: float | None, count: int | None, size: int | None) -> list[UUID]:
         return super().expired(age=age, count=0 if count else None, size=size)[count:]
 
 
-class ExpiresTheNewest(Broken):
-    reader = _ExpiresTheNewest
-
-
-class _Forgets(SQLiteReader):
+class Forgets(SQLiteReader):
     """Does not look at one field of a query."""
 
     field = ""
@@ -253,39 +175,23 @@ class _Forgets(SQLiteReader):
         return super().runs(replace(query, **{self.field: getattr(self.usual, self.field)}))
 
 
-class _ForgetsStates(_Forgets):
+class ForgetsStates(Forgets):
     field = "states"
 
 
-class ForgetsStates(Broken):
-    reader = _ForgetsStates
-
-
-class _ForgetsTags(_Forgets):
+class ForgetsTags(Forgets):
     field = "tag"
 
 
-class ForgetsTags(Broken):
-    reader = _ForgetsTags
-
-
-class _ForgetsTime(_Forgets):
+class ForgetsTime(Forgets):
     field = "since"
 
 
-class ForgetsTime(Broken):
-    reader = _ForgetsTime
-
-
-class _ForgetsTheTree(_Forgets):
+class ForgetsTheTree(Forgets):
     field = "root"
 
 
-class ForgetsTheTree(Broken):
-    reader = _ForgetsTheTree
-
-
-FAULTS: dict[type[Broken], str] = {
+FAULTS: dict[type[SQLiteWriter | SQLiteReader], str] = {
     LosesRuns: "test_runs_come_out_as_they_went_in",
     LosesTransitions: "test_the_life_of_a_run_is_told_in_order",
     LeavesTheEnd: "test_a_run_goes_on_and_ends_once",

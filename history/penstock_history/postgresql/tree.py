@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from uuid import UUID
 
-from penstock_history.keys import COUNTER_MASK, prefix_of
+from penstock_history.keys import COUNTER_MASK, Found, prefix_of
 from penstock_history.postgresql.connection import Connection
 from penstock_history.postgresql.schema import FIRST_KEY
 
-__all__ = ("INSIDE", "Found", "find")
+__all__ = ("INSIDE", "find")
 
 INSIDE = """(
     WITH RECURSIVE inside AS (
@@ -19,19 +18,6 @@ INSIDE = """(
     ) SELECT id FROM inside
 )"""
 """The keys of all runs inside one, however deep; it takes the keys of the run and of the outermost run around it."""
-
-
-class Found(NamedTuple):
-    """A run that is there."""
-
-    key: int
-    root: int
-    type: int
-
-    @property
-    def is_root(self) -> bool:
-        """Whether no other run is around it."""
-        return self.key == self.root
 
 
 async def find(connection: Connection, run_id: UUID) -> Found | None:

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from typing import NamedTuple
 from uuid import UUID
 
-from penstock_history.keys import key_of, prefix_of
+from penstock_history.keys import Found, key_of, prefix_of
 
-__all__ = ("Found", "find", "inside")
-
-
-class Found(NamedTuple):
-    """A run that is there."""
-
-    key: int
-    root: int
-    type: int
-
-    @property
-    def is_root(self) -> bool:
-        """Whether no other run is around it."""
-        return self.key == self.root
+__all__ = ("find", "inside")
 
 
 def find(connection: sqlite3.Connection, run_id: UUID) -> Found | None:
