@@ -109,9 +109,9 @@ def whole_url(given: str) -> str:
     """
     path = local_path(given)
     if path is not None:
-        if "://" not in given and (scheme := _BEGINS_LIKE_A_URL.match(given)):
+        if "://" not in given and (beginning := _BEGINS_LIKE_A_URL.match(given)):
             raise ConfigurationError(
-                f"{given!r} is neither a URL, as {scheme[0]}//... would be, nor a path, unless you write ./{given}."
+                f"{given!r} is neither a URL, as {beginning[0]}//... would be, nor a path, unless you write ./{given}."
             )
         return f"file://{path}"
     scheme, slashes, rest = given.partition("://")
