@@ -397,4 +397,6 @@ def _log_end(run: Run, state: State) -> None:
     logger = task_runs if run.kind == "Task" else flow_runs
     level = INFO if state._type is _COMPLETED or state.is_cancelled() else ERROR
     if logger.isEnabledFor(level):
-        run_logger(run).log(level, "Finished in state %r", state)
+        # What was started by itself may have nobody to whom the error goes on, and who would show where it was raised.
+        is_apart = level is ERROR and run.parent is None and run.future is not None
+        run_logger(run).log(level, "Finished in state %r", state, exc_info=state.error if is_apart else None)
