@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     from penstock.flows import Flow
     from penstock.tasks import Task
 
-__all__ = ("call_flow", "call_task", "gathering", "make_root_run", "run_here", "start_root_run", "submit_task")
+__all__ = (
+    "call_flow",
+    "call_task",
+    "gathering",
+    "make_root_run",
+    "run_apart",
+    "run_here",
+    "start_root_run",
+    "submit_task",
+)
 
 
 def make_task_run(
@@ -138,8 +147,11 @@ def _run_coroutine_here(run: Run, return_state: bool) -> Any:
         run.streaming = True
         return asyncio_host.stream(execute(run, asyncio_host.ASYNCIO), partial(value_of, run))
     if isinstance(run, FlowRun) and run.parent is None and run.engine.on_caller_cancel != "cancel":
-        return _run_apart(run, return_state)
-    return _run_in_task(run, return_state)
+        coroutine: Any = run_apart(run, return_state)
+    else:
+        coroutine = _run_in_task(run, return_state)
+    coroutine.__qualname__ = run.definition.name  # for Python's warning that it was never awaited, and for debuggers
+    return coroutine
 
 
 async def _run_in_task(run: Run, return_state: bool) -> Any:
@@ -147,8 +159,8 @@ async def _run_in_task(run: Run, return_state: bool) -> Any:
     return run.state if return_state else value_of(run)
 
 
-async def _run_apart(run: FlowRun, return_state: bool) -> Any:
-    """Run a flow in a task of its own, which the cancellation of the caller does not reach."""
+async def run_apart(run: FlowRun, return_state: bool) -> Any:
+    """Run a flow in a task of its own: the caller's cancellation reaches it only if the engine says so."""
     future: Future[Any] = Future(run)
     run.future = future
     future.loop = asyncio.get_running_loop()
@@ -156,7 +168,9 @@ async def _run_apart(run: FlowRun, return_state: bool) -> Any:
     try:
         await wait_in_loop(future)
     except asyncio.CancelledError:
-        if run.engine.on_caller_cancel == "shield":
+        if run.engine.on_caller_cancel == "cancel":
+            run.cancel("cancelled by its caller")
+        if run.engine.on_caller_cancel != "detach":
             with asyncio_host.ASYNCIO.cleaning_up():
                 await wait_in_loop(future)
         raise

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
-from penstock.calls import make_root_run, run_here, start_root_run
+from penstock.calls import make_root_run, run_apart, run_here, start_root_run
 from penstock.engine import Engine, engine_in_use
 from penstock.errors import CodeChanged, ConfigurationError, FlowNotFound, ResumeConflict
 from penstock.flow_runs import FlowRun
@@ -73,14 +73,14 @@ def resume(run_id: UUID | str, *, history: Any = None, on_code_change: OnCodeCha
 
 
 async def _resume_in_loop(run_id: UUID | str, history: Any, on_code_change: OnCodeChange) -> Any:
-    """An async flow runs on the loop like any other, a synchronous one on a thread of its own."""
+    """An async flow runs on the loop, a synchronous one on a thread; an engine that is left lets either end in time."""
     chosen, where = _choose(history)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(history=where)) if chosen is None else chosen
         run = await ASYNCIO.offload(partial(_prepare, run_id, engine, where, on_code_change))
         if run.is_async:
             run.outer_loop = asyncio.get_running_loop()
-            return (await run_here(run, True)).result()
+            return await run_apart(run, False)
         future = start_root_run(run)
         try:
             return await future
