@@ -92,7 +92,8 @@ class Definition(Generic[P, R]):
     def _refuse_unknown_options(self) -> None:
         known = self.known_options()
         for name in self.options.keys() - known:
-            nearest = difflib.get_close_matches(name, known, n=1)
+            ending = sorted(longer for longer in known if longer.endswith(f"_{name}"))
+            nearest = ending or difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"it knows {', '.join(sorted(known))}."
             raise ConfigurationError(f"@{self.kind} has no option {name!r}: {hint}")
 

@@ -13,14 +13,14 @@ import random  # noqa: TID251 (the chance that is handed to the policies)
 import threading  # noqa: TID251 (the default runner is opened once)
 from collections.abc import Callable, Sequence
 from contextvars import Token
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from penstock.clock import SystemClock
 from penstock.context import current_engine, current_run
 from penstock.dispatch import Dispatcher
-from penstock.errors import ConfigurationError
+from penstock.errors import ConfigurationError, InvalidCall
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
@@ -30,7 +30,7 @@ from penstock.records import Run
 from penstock.settings import settings, truth
 from penstock.spilling import Spill
 from penstock.task_runs import TaskRun
-from penstock.wiring import default_history, default_runner, open_history
+from penstock.wiring import as_runner, default_history, default_runner, open_history
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -90,8 +90,7 @@ class Engine:
             raise ConfigurationError(
                 f"Engine(on_caller_cancel={on_caller_cancel!r}): give 'cancel', 'detach' or 'shield'."
             )
-        if grace < 0:
-            raise ConfigurationError(f"Engine(grace={grace!r}) is negative; give seconds.")
+        _check_grace(grace)
         self.on_caller_cancel = on_caller_cancel
         self.clock: Clock = clock or SystemClock()
         self.grace = grace
@@ -108,7 +107,7 @@ class Engine:
         self.cache: CacheCounts = CacheCounts()
         self._cache_counts: dict[str, CacheCounts] = {}
         self._events = EventBuffer(self.sinks)
-        self._runner = runner() if isinstance(runner, type) else runner
+        self._runner = as_runner(runner, f"Engine(runner={runner!r})")
         self._opened: Runner | None = None
         self._owns_runner = False
         self._lock = threading.Lock()
@@ -184,10 +183,14 @@ class Engine:
             A handle that can be awaited, cancelled and inspected.
 
         Raises:
+            InvalidCall: If it is no flow.
             ParameterBindError: If the arguments do not fit the flow's signature.
         """
         from penstock.calls import make_root_run, start_root_run
+        from penstock.flows import Flow
 
+        if not isinstance(flow, Flow):
+            raise InvalidCall(_no_flow(flow))
         return start_root_run(make_root_run(flow, args, kwargs, self))
 
     async def __aenter__(self) -> Self:
@@ -261,6 +264,19 @@ class Engine:
             self._close()
         except KeyboardInterrupt:
             pass  # Ctrl-C while waiting for threads that do not end: they are daemons and die with the process
+
+
+def _check_grace(grace: object) -> None:
+    if not isinstance(grace, int | float) or grace < 0:
+        raise ConfigurationError(f"Engine(grace={grace!r}): give seconds, 0 or more.")
+
+
+def _no_flow(given: object) -> str:
+    """What to answer to somebody who wants something else started."""
+    if isinstance(given, CoroutineType):
+        given.close()  # or Python would say, too, that nobody awaited it
+        return "Engine.start was given the coroutine that calling an async flow makes: write start(flow, ...) instead."
+    return f"Engine.start was given {given!r}, which is no flow: decorate a function with @flow."
 
 
 _open_engines: list[Engine] = []

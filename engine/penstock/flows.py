@@ -12,6 +12,7 @@ from penstock.errors import ConfigurationError
 from penstock.flow_runs import FlowRun
 from penstock.policies import RetryDelay
 from penstock.ports import Runner
+from penstock.wiring import as_runner
 
 __all__ = ("AsyncFlow", "Flow", "OnUnfinished", "flow")
 
@@ -46,9 +47,7 @@ class Flow(Definition[P, R], Generic[P, R]):
 
     def _set_up(self, options: Mapping[str, Any]) -> None:
         runner = options.get("task_runner")
-        self.task_runner: Runner | None = runner() if isinstance(runner, type) else runner
-        if self.task_runner is not None and not hasattr(self.task_runner, "submit"):
-            raise ConfigurationError(f"{self}: task_runner={runner!r} is no task runner; see penstock.runners.")
+        self.task_runner: Runner | None = as_runner(runner, f"{self}: task_runner={runner!r}")
         validate = options.get("validate_parameters")
         self.should_validate_parameters = True if validate is None else validate
         self.on_unfinished: OnUnfinished = options.get("on_unfinished") or "wait"

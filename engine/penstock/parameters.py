@@ -83,7 +83,14 @@ class Signature:
         try:
             return self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ParameterBindError(f"{self._owner} takes {self._signature}: {error}.") from None
+            unknown = [f"; there is no {name!r}" for name in self._unknown(kwargs) if repr(name) not in str(error)]
+            raise ParameterBindError(f"{self._owner} takes {self._signature}: {error}{''.join(unknown)}.") from None
+
+    def _unknown(self, kwargs: Mapping[str, Any]) -> list[str]:
+        """The keywords that the function does not take."""
+        parameters = self._signature.parameters
+        takes_any = any(p.kind is _Kind.VAR_KEYWORD for p in parameters.values())
+        return [] if takes_any else [name for name in kwargs if name not in parameters]
 
     def validate(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Check every argument against its annotation, and convert what pydantic converts.

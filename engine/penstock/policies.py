@@ -42,9 +42,7 @@ class RetryPolicy:
         Raises:
             ConfigurationError: If a number is negative or there are too many delays; names ``owner`` and the option.
         """
-        count = retries or 0
-        if count < 0:
-            raise ConfigurationError(f"{owner}: retries={retries!r} is negative; give 0 or more.")
+        count = _as_count(retries, owner)
         if jitter is not None and jitter < 0:
             raise ConfigurationError(f"{owner}: retry_jitter_factor={jitter!r} is negative; give 0.0 or more.")
         delays = _as_delays(delay(count) if callable(delay) else delay, owner)
@@ -71,6 +69,15 @@ class RetryPolicy:
 
 
 NO_RETRIES = RetryPolicy()
+
+
+def _as_count(retries: object, owner: str) -> int:
+    count = retries or 0
+    if not isinstance(count, int):
+        raise ConfigurationError(f"{owner}: retries={retries!r}; give a whole number.")
+    if count < 0:
+        raise ConfigurationError(f"{owner}: retries={retries!r} is negative; give 0 or more.")
+    return count
 
 
 def _as_delays(delay: float | Sequence[float] | None, owner: str) -> tuple[float, ...]:

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from penstock_results.locks import SingleFlight
     from penstock_results.store import ResultStore
 
-__all__ = ("default_history", "default_runner", "make_frontier", "open_history", "open_store", "single_flight")
+__all__ = (
+    "as_runner",
+    "default_history",
+    "default_runner",
+    "make_frontier",
+    "open_history",
+    "open_store",
+    "single_flight",
+)
 
 
 def default_runner() -> Runner:
@@ -31,6 +39,22 @@ def default_runner() -> Runner:
     from penstock_runners.threads import ThreadPoolTaskRunner
 
     return ThreadPoolTaskRunner()
+
+
+def as_runner(given: Runner | type[Runner] | None, asked: str) -> Runner | None:
+    """The runner that an option names: one, or the class of one.
+
+    Args:
+        given: What the option says.
+        asked: The option as the user wrote it, for the error.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
+    runner = given() if isinstance(given, type) else given
+    if runner is not None and not hasattr(runner, "submit"):
+        raise ConfigurationError(f"{asked} is no task runner: give one, as ThreadPoolTaskRunner() of penstock.runners.")
+    return runner
 
 
 def open_history(where: Any) -> History | None:

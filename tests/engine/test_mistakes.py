@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from penstock import flow, get_run_logger, task, unmapped
+from penstock import Engine, flow, get_run_logger, task, unmapped
 from penstock.errors import (
     ConfigurationError,
+    InvalidCall,
     MappingLengthMismatch,
     MappingMissingIterable,
     MissingContextError,
@@ -41,17 +42,30 @@ def typed(count: int, names: list[str]) -> int:
     return count
 
 
+@flow
+async def slow(count: int) -> int:
+    return count
+
+
 MISTAKES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("an option misspelt", lambda: task(retry=3), ConfigurationError, "did you mean 'retries'"),
     ("a flow option misspelt", lambda: flow(task_runer=None), ConfigurationError, "did you mean 'task_runner'"),
+    ("the end of an option's name", lambda: flow(runner=None), ConfigurationError, "did you mean 'task_runner'"),
+    ("retries as text", lambda: task(retries="3"), ConfigurationError, "retries='3'; give a whole number"),
     ("negative retries", lambda: task(retries=-1), ConfigurationError, "retries=-1 is negative"),
     ("a timeout of nothing", lambda: task(timeout_seconds=0), ConfigurationError, "timeout_seconds=0"),
     ("one tag instead of a list", lambda: task(tags="nightly"), ConfigurationError, "give a list of strings"),
     ("a hook instead of a list", lambda: task(on_failure=print), ConfigurationError, "give a list of functions"),
     ("a runner's name", lambda: flow(task_runner="threads"), ConfigurationError, "no task runner"),
+    ("a runner's name for an engine", lambda: Engine("threads"), ConfigurationError, "'threads'.* is no task runner"),  # type: ignore[arg-type]
+    ("a grace time as text", lambda: Engine(grace="5"), ConfigurationError, "grace='5'.: give seconds"),  # type: ignore[arg-type]
+    ("started a task", lambda: Engine().start(increase, 1), InvalidCall, "<Task 'increase'>, which is no flow"),  # type: ignore[call-overload]
+    ("started a function", lambda: Engine().start(len, []), InvalidCall, "which is no flow: decorate"),  # type: ignore[call-overload]
+    ("started the call", lambda: Engine().start(slow(1)), InvalidCall, r"write start\(flow, \.\.\.\)"),  # type: ignore[call-overload]
     ("an argument of the wrong type", lambda: typed("many", []), ParameterTypeError, "parameter 'count'"),  # type: ignore[arg-type]
     ("a wrong item", lambda: typed(1, ["a", 2]), ParameterTypeError, r"parameter 'names': names\.1: "),  # type: ignore[list-item]
     ("a missing argument", lambda: increase(), ParameterBindError, "'number'"),  # type: ignore[call-arg]
+    ("an argument misspelt", lambda: increase(numbr=1), ParameterBindError, "'number'; there is no 'numbr'"),  # type: ignore[call-arg]
     ("an argument too many", lambda: increase(1, 2), ParameterBindError, "too many"),  # type: ignore[call-arg]
     ("nothing to map over", lambda: add.map(1, "text"), MappingMissingIterable, "nothing to map over"),
     ("a logger outside of a run", get_run_logger, MissingContextError, "outside of a flow or task run"),

@@ -28,7 +28,8 @@ PROGRAMS = {
 
         asyncio.run(main())
         """,
-        answer=r"TypeError: unsupported operand type\(s\) for \+: 'coroutine' and 'int'|coroutine .* was never awaited",
+        answer=r"TypeError: unsupported operand type\(s\) for \+: 'coroutine' and 'int'",
+        says="RuntimeWarning: coroutine 'number' was never awaited",
     ),
     "asked for the result in the loop": Program(
         """

@@ -24,17 +24,20 @@ class Program:
         text: The script.
         answer: A pattern that the last line of standard error has to match; None for a script that works.
         prints: What a script that works prints.
+        says: What else stands somewhere in standard error.
         environment: What the newcomer set.
     """
 
     text: str
     answer: str | None = None
     prints: str = ""
+    says: str = ""
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
     def check(self, folder: Path, extra: dict[str, str] | None = None) -> None:
         """Run it, and see whether it gives its answer, or works."""
         done = run_script(self.text, folder, {**self.environment, **(extra or {})})
+        assert self.says in done.stderr
         if self.answer is None:
             assert done.returncode == 0, done.stderr
             assert sorted(done.stdout.split("\n")) == sorted([*self.prints.split("\n"), ""])
