@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sized
 from contextvars import copy_context
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.annotations import AllowFailure, Quote, Unmapped
@@ -74,6 +75,11 @@ class _Slot:
             self.value = mark
         self._mark = mark
 
+    @cached_property
+    def is_constant(self) -> bool:
+        """Whether every run gets the same value, which is there already."""
+        return not self.mapped and not find_inputs((self.value,), {})
+
     def materialise(self) -> int:
         if not isinstance(self.value, Sized):
             self.value = list(self.value)
@@ -112,13 +118,15 @@ class _Arguments:
         return [*self._args, *self._kwargs.values()]
 
     def _share(self) -> None:
-        constants = {name: slot.value for name, slot in self._kwargs.items() if _is_constant(slot)}
+        names = [self._task.signature.name_of(index) for index in range(len(self._args))]
+        first = next((index for index, slot in enumerate(self._args) if slot.is_constant), len(names))
         # A positional argument can become a named one only if everything after it does.
-        while self._args and _is_constant(self._args[-1]):
-            name = self._task.signature.name_of(len(self._args) - 1)
-            if name is None:
-                break
-            constants[name] = self._args.pop().value
+        while None in names[first:]:
+            first += 1
+        named = {name: slot for name, slot in zip(names[first:], self._args[first:]) if name is not None}
+        self._kwargs = {**named, **self._kwargs}
+        del self._args[first:]
+        constants = {name: slot.value for name, slot in self._kwargs.items() if slot.is_constant}
         self._kwargs = {name: slot for name, slot in self._kwargs.items() if name not in constants}
         if constants:
             self.shared = replace(self._task.work, constants=constants)
@@ -147,10 +155,6 @@ class _Arguments:
             items = iter(row)
             args = tuple([next(items) if slot.mapped else slot.value for slot in self._args])
             yield args, {name: next(items) if slot.mapped else slot.value for name, slot in self._kwargs.items()}
-
-
-def _is_constant(slot: _Slot) -> bool:
-    return not slot.mapped and not find_inputs((slot.value,), {})
 
 
 def _mismatch(task: Task[..., Any], details: str) -> MappingLengthMismatch:

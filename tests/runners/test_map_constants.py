@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from shared_once import SharedOnceTests
 
 from penstock import flow, runtime, task, unmapped
 from penstock.cache_policies import INPUTS
 from penstock.errors import ParameterBindError
+from penstock_runners.base import TaskRunner
 from penstock_runners.processes import ProcessPoolTaskRunner
+
+
+class TestProcesses(SharedOnceTests):
+    @pytest.fixture
+    def runner(self) -> Iterator[TaskRunner]:
+        with ProcessPoolTaskRunner(max_workers=2) as runner:
+            yield runner
 
 
 @task(task_run_name="{item} of {kind}")
@@ -28,6 +38,22 @@ def test_constants_by_position_and_by_name_reach_the_function_and_the_name() -> 
         return describe.map([1, 2], unmapped("length"), unit="km", factor=unmapped(10)).result()
 
     assert describe_all() == [("1 of length", "10 km"), ("2 of length", "20 km")]
+
+
+def test_constants_that_have_no_name_reach_the_function_in_their_place() -> None:
+    @task
+    def joined(first: str, /, second: str, *rest: int) -> str:
+        return f"{first} {second} {rest}"
+
+    @on_processes
+    def join_all() -> list[list[str]]:
+        return [
+            joined.map(unmapped("a"), unmapped("b"), [1, 2]).result(),
+            joined.map(unmapped("a"), ["b", "c"]).result(),
+            joined.map(["a", "b"], unmapped("c")).result(),
+        ]
+
+    assert join_all() == [["a b (1,)", "a b (2,)"], ["a b ()", "a c ()"], ["a c ()", "b c ()"]]
 
 
 def test_constants_count_in_the_cache_key(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import worker_functions as functions
+from shared_once import SharedOnceTests
 
 from penstock.errors import ConfigurationError, CrashedRun, RunnerError
 from penstock.ports import Call, Outcome, Reference
@@ -73,7 +74,7 @@ LEASE = 1.0
 """Seconds; that of the runners under test."""
 
 
-class ClusterRunnerTests(RunnerTests):
+class ClusterRunnerTests(RunnerTests, SharedOnceTests):
     """The shipped suite, with large values brought home where it expects values, and the tests below."""
 
     def run(self, runner: TaskRunner, calls: list[Call]) -> list[Outcome]:
