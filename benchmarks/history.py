@@ -26,6 +26,7 @@ from fanout import WORKERS, async_map, map_all
 from penstock import Engine
 from penstock.history import History
 from penstock.runners import ThreadPoolTaskRunner
+from penstock_history.database import Durability
 from penstock_history.recording.backlog import MOST_WAITING
 from penstock_history.recording.recorder import Recorder
 
@@ -68,14 +69,21 @@ def spent(run: Callable[[], None], history: History | None, now: Callable[[], fl
     return now() - began
 
 
-def more(way: str, count: int, small: bool) -> measure.Row:
-    """What a task costs more if it is recorded."""
+def turns(
+    way: str, count: int, small: bool, now: Callable[[], float], durability: Durability | None = None
+) -> list[tuple[float, float]]:
+    """Microseconds of a task that is not recorded and of one that is, by some clock."""
     run = partial(WAYS[way], count)
     with TemporaryDirectory() as folder:
-        on = partial(spent, run, History(Path(folder) / "history.db"), time.process_time)
-        off = partial(spent, run, None, time.process_time)
-        turns = [(a / count * 1e6, b / count * 1e6) for a, b in measure.take_turns(off, on, small)]
-    return measure.exceed(f"{way}, {count:,} recorded", "not recorded", BUDGET, "µs", turns)
+        on = partial(spent, run, History(Path(folder) / "history.db", durability), now)
+        off = partial(spent, run, None, now)
+        return [(a / count * 1e6, b / count * 1e6) for a, b in measure.take_turns(off, on, small)]
+
+
+def more(way: str, count: int, small: bool) -> measure.Row:
+    """What a task costs more if it is recorded."""
+    both = turns(way, count, small, time.process_time)
+    return measure.exceed(f"{way}, {count:,} recorded", "not recorded", BUDGET, "µs", both)
 
 
 class Watch:
@@ -121,9 +129,9 @@ def kept_up(way: str, count: int) -> tuple[tuple[float, float], int, float]:
 def speed(count: int, small: bool) -> list[measure.Row]:
     """Whether a large number is written as fast as it runs, with little waiting meanwhile."""
     found = [kept_up("sync tasks called", count) for _ in range(2 if small else measure.PAIRS)]
-    turns, waiting, sizes = zip(*found, strict=True)
+    times, waiting, sizes = zip(*found, strict=True)
     return [
-        measure.ratio(f"{count:,} tasks called, all written", "the last one has returned", 1.2, turns, count),
+        measure.ratio(f"{count:,} tasks called, all written", "the last one has returned", 1.2, times, count),
         measure.exceed(
             f"{count:,} tasks called, most that wait",
             "none",
@@ -139,12 +147,8 @@ def full(count: int, small: bool) -> list[measure.Row]:
     """What durability="full" costs where many runs share a commit, and where each waits for its own."""
     found = list[measure.Row]()
     for way, tasks in (("async .map", count), ("sync tasks called", max(count // 10, 10))):
-        run = partial(WAYS[way], tasks)
-        with TemporaryDirectory() as folder:
-            on = partial(spent, run, History(Path(folder) / "history.db", "full"), time.perf_counter)
-            off = partial(spent, run, None, time.perf_counter)
-            turns = [(a / tasks * 1e6, b / tasks * 1e6) for a, b in measure.take_turns(off, on, small)]
-        found.append(measure.exceed(f'{way}, {tasks:,} with durability="full"', "not recorded", None, "µs", turns))
+        both = turns(way, tasks, small, time.perf_counter, "full")
+        found.append(measure.exceed(f'{way}, {tasks:,} with durability="full"', "not recorded", None, "µs", both))
     return found
 
 

@@ -31,7 +31,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import measure
@@ -195,7 +194,7 @@ def configurations(way: Way, runner: TaskRunner, folder: str, count: int) -> Con
     """What is measured of a way, by name; `PARTS` are differences between these."""
     step = task(way.function)
     stored = task(persist_result=True, cache_policy=NO_CACHE, result_storage=folder)(way.function)
-    in_place = SequentialTaskRunner() if runner.batches is False else InPlace()
+    in_place = InPlace() if runner.batches else SequentialTaskRunner()
 
     def with_history() -> Spent:
         with history(folder):
@@ -210,11 +209,10 @@ def configurations(way: Way, runner: TaskRunner, folder: str, count: int) -> Con
         "real": lambda: spend(way, step, runner, count),
         "store": lambda: spend(way, stored, runner, max(1, count // FEWER)),
         "logs": with_lines,
+        "history": with_history,
     }
     if way.wired:
         found["wired"] = lambda: spend(way, step, Wired(), count)
-    if find_spec("penstock.history") is not None:
-        found["history"] = with_history
     return found
 
 
@@ -235,7 +233,7 @@ def measured(way: Way, count: int, rounds: int) -> dict[str, Any]:
         "engine": part(taken["engine"]),
         "pickling": part(taken["wired"], taken["engine"]) if way.wired else None,
         "queue": part(taken["real"], taken[base]) if way.real is not None else None,
-        **{name: part(taken[name], taken["real"]) if name in taken else None for name in ("store", "history", "logs")},
+        **{name: part(taken[name], taken["real"]) for name in ("store", "history", "logs")},
     }
     return {
         "path": way.name,

@@ -10,7 +10,6 @@ from typing import Any
 from tables import Table
 
 WAYS = ("called", "async", "threads", "processes", "dask", "ray")
-PARALLEL = ("processes", "dask", "ray")
 NAMES = {
     "bare": "nothing in between",
     "penstock": "Penstock",
@@ -121,7 +120,7 @@ def tables(peers: Peers) -> list[Table]:
 
 def _matrix(title: str, peers: Peers, columns: dict[str, str], read: Read, digits: str) -> Table:
     """A row for each peer, a column for each case; only the columns that somebody fills."""
-    ours = next((peer for peer in peers if peer["name"] == "penstock"), None)
+    ours = _ours(peers)
     used = {key: name for key, name in columns.items() if any(key in peer["cases"] for peer in peers)}
     own = {key: figure(ours, key, read) if ours else None for key in used}
     rows = [
@@ -129,6 +128,10 @@ def _matrix(title: str, peers: Peers, columns: dict[str, str], read: Read, digit
         for peer in peers
     ]
     return Table(title, ["", *used.values()], [row for row in rows if any(row[1:])])
+
+
+def _ours(peers: Peers) -> dict[str, Any] | None:
+    return next((peer for peer in peers if peer["name"] == "penstock"), None)
 
 
 def overhead(peers: Peers) -> Table:
@@ -170,7 +173,7 @@ def large(peers: Peers) -> Table:
     def above(case: dict[str, Any]) -> list[float]:
         return [case["peak_mb"] - 2 * case["megabytes"]]
 
-    ours = next((peer for peer in peers if peer["name"] == "penstock"), None)
+    ours = _ours(peers)
     rows = list[list[str]]()
     for peer in peers:
         key = next((key for key in peer["cases"] if key.startswith("time large")), "")
@@ -210,7 +213,7 @@ def _slope(points: dict[int, float]) -> str:
 
 def cold(peers: Peers) -> Table:
     """From the start of a process to the end of its first task."""
-    ours = next((peer for peer in peers if peer["name"] == "penstock"), None)
+    ours = _ours(peers)
     rows = list[list[str]]()
     for peer in peers:
         for key in (key for key in peer["cases"] if key.startswith("time cold ")):

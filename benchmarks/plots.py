@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import peer_tables
 from peer_tables import NAMES, Peers, figure, per_task, rounds
+from peers.work import PARALLEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +82,7 @@ def overhead(peers: Peers) -> Figure:
 def throughput(peers: Peers) -> Figure:
     """Tasks a second against their number: in this process, and on workers."""
     drawn, axes = _axes(2, width=5.2, height=4.2)
-    for axis, ways in zip(axes, (("called", "async", "threads"), peer_tables.PARALLEL), strict=True):
+    for axis, ways in zip(axes, (("called", "async", "threads"), PARALLEL), strict=True):
         lines = [(name, way, points) for name, way, points in _fan_outs(peers) if way in ways]
         if not lines:
             axis.set_visible(False)

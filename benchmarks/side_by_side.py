@@ -34,7 +34,6 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 PROGRAMS = Path(__file__).parent / "peers"
-NAMES = ("bare", "penstock", "prefect", "dagster", "dbos", "parsl", "taskiq", "hamilton", "joblib")
 WORKS = ("overhead", "fanout", "once", "cpu", "large", "cold")
 ROUNDS = 5
 
@@ -210,15 +209,15 @@ def main() -> int:
     """Compare what was asked for."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that was started
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(page.PEERS))
     parser.add_argument("--only", metavar="WORK", choices=WORKS, help=", ".join(WORKS))
     parser.add_argument("--small", action="store_true")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(NAMES):
-        parser.error(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if unknown := set(options.names) - set(page.PEERS):
+        parser.error(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(page.PEERS)}")
     size, works = SMALL if options.small else FULL, [options.only] if options.only else WORKS
-    found = compare(options.names or NAMES, works, size, keep=not options.small)
-    for table in peer_tables.tables(found if options.small else figures.peers(NAMES)):
+    found = compare(options.names or page.PEERS, works, size, keep=not options.small)
+    for table in peer_tables.tables(found if options.small else figures.peers(page.PEERS)):
         table.show()
     if not options.small:
         page.write()
