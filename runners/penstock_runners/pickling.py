@@ -31,10 +31,10 @@ __all__ = (
     "Pickled",
     "TooLarge",
     "dumps",
+    "dumps_code",
     "dumps_within",
     "explain",
     "loads",
-    "prepare",
     "travels",
 )
 
@@ -65,23 +65,35 @@ def dumps(value: Any) -> Pickled:
         Exception: Whatever the value's own reduction raises; `explain` turns it into something readable.
     """
     buffers: list[Any] = []
-
-    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-        if memoryview(buffer).nbytes < OUT_OF_BAND:
-            return True
-        buffers.append(buffer.raw())
-        return False
-
     try:
-        head = pickle.dumps(value, 5, buffer_callback=keep_in_band)
+        head = pickle.dumps(value, 5, buffer_callback=functools.partial(_keep_in_band, buffers))
         if not _names_what_only_we_have(head):
             return Packet(head, buffers) if buffers else head
     except Exception:  # the second pickler's answer is the one that counts
         pass
-    buffers.clear()
+    return dumps_code(value)
+
+
+def dumps_code(value: Any) -> Pickled:
+    """Pickle a value that has a function in it, with cloudpickle and no attempt to do without it.
+
+    That attempt may fail, or turn out to be of no use, only after everything else in the value has been pickled.
+
+    Raises:
+        Exception: Whatever the value's own reduction raises; `explain` turns it into something readable.
+    """
+    buffers: list[Any] = []
     stream = io.BytesIO()
-    _Pickler(stream, 5, keep_in_band).dump(value)  # pyright: ignore[reportCallIssue] # cloudpickle has no types
+    pickler: Any = _Pickler(stream, 5, functools.partial(_keep_in_band, buffers))
+    pickler.dump(value)
     return Packet(stream.getvalue(), buffers) if buffers else stream.getvalue()
+
+
+def _keep_in_band(large: list[Any], buffer: pickle.PickleBuffer) -> bool:
+    if memoryview(buffer).nbytes < OUT_OF_BAND:
+        return True
+    large.append(buffer.raw())
+    return False
 
 
 class TooLarge(Exception):
@@ -130,11 +142,6 @@ def loads(pickled: Pickled) -> Any:
 def travels(value: Any) -> bool:
     """Whether `dumps` takes the value."""
     return _refusal(value) is None
-
-
-def prepare(function: Any) -> None:
-    """Notice it if the function's module is one that only this process has, before the function is pickled."""
-    _register_if_only_here(getattr(function, "__module__", None))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle has no types

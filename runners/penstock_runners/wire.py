@@ -141,9 +141,8 @@ def pack_work(work: Work) -> PackedWork:
     """
     packed = _packed.get(work)
     if packed is None:
-        pickling.prepare(work.function)
         try:
-            pickled = pickling.dumps(work)
+            pickled = pickling.dumps_code(work)
         except Exception as error:
             raise _refused_work(work) from error
         packed = _packed[work] = PackedWork(_digest(pickled), pickled)

@@ -170,11 +170,23 @@ class TestFunctions:
             spec = importlib.util.spec_from_file_location("by_path", sys.argv[1])
             module = sys.modules["by_path"] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            pickling.prepare(module.function)
-            pathlib.Path(sys.argv[2]).write_bytes(pickling.dumps(module.function))
+            pathlib.Path(sys.argv[2]).write_bytes(pickling.dumps_code(module.function))
+            assert pickling.dumps(module.function) == pickling.dumps_code(module.function)
         """
         run_python(sending, module, tmp_path / "pickle", cwd=tmp_path)
         assert run_python(LOADING, tmp_path / "pickle", cwd=tmp_path) == "41 []"
+
+    def test_of_the_main_module_cost_what_they_share_no_second_pickling(self, tmp_path: Path) -> None:
+        sending = """
+            import pathlib, sys
+            from penstock.ports import Work
+            from penstock_runners import probes, wire
+            def function(counted):
+                return counted
+            wire.pack_work(Work(function, "function", {"counted": probes.Counted(pathlib.Path(sys.argv[1]), b"")}))
+        """
+        run_python(sending, tmp_path / "pickles", cwd=tmp_path)
+        assert probes.entries(tmp_path / "pickles") == ["pickled"]
 
     def test_importable_ones_are_a_name(self) -> None:
         assert len(dumps(probes.add)) < 100
