@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
 from penstock.cli.exits import Exit
@@ -39,8 +44,6 @@ def test_a_key_that_is_no_ones_or_anyones(recorded) -> None:
 
 
 def test_what_has_expired_is_deleted_when_asked_for(penstock) -> None:
-    from datetime import timedelta
-
     store = ResultStore(penstock.home / "results")
     store.write("old", "reports/old", expires=timedelta(microseconds=1))
     store.write("new", "reports/new")
@@ -57,6 +60,21 @@ def test_what_has_expired_is_deleted_when_asked_for(penstock) -> None:
     assert answer.code == Exit.UNUSABLE
 
 
+def test_only_keys_that_begin_so_and_writers_that_are_silent_for_so_long(penstock) -> None:
+    store = ResultStore(penstock.home / "results")
+    for key in ("reports/old", "pictures/old"):
+        store.write("old", key, expires=timedelta(microseconds=1))
+    for name, minutes in (("dead", 10), ("slow", 2)):
+        left = penstock.home / "results" / f".{name}.tmp"
+        left.write_bytes(b"half of")
+        os.utime(left, (time.time() - 60 * minutes,) * 2)
+    assert [facts["key"] for facts in penstock("results", "ls", "--prefix", "rep", "--json").json] == ["reports/old"]
+    swept = penstock("results", "gc", "--prefix", "reports/", "--json").json
+    assert (swept["expired"], swept["orphans"]) == (["reports/old"], [])
+    swept = penstock("results", "gc", "--orphan-age", "5m", "--json").json
+    assert (swept["expired"], swept["orphans"]) == (["pictures/old"], [".dead.tmp"])
+
+
 @pytest.mark.parametrize("where", ["nowhere://x", "/proc/nowhere/results"])
 def test_a_store_that_cannot_be_used_says_so(where: str, penstock) -> None:
     command = penstock.given(PENSTOCK_RESULTS=where)
@@ -64,6 +82,19 @@ def test_a_store_that_cannot_be_used_says_so(where: str, penstock) -> None:
     assert answer.code != Exit.DONE
     assert answer.err.startswith("Error: "), answer
     assert "Traceback" not in answer.err
+
+
+def test_what_is_no_longer_a_part_of_the_key_is_named(penstock, tmp_path: Path) -> None:
+    task = (
+        "from penstock import flow, task\nfrom penstock.cache_policies import INPUTS\n"
+        "@task(cache_policy=INPUTS)\ndef work({0}):\n    return x\n"
+        "@flow\ndef run():\n    return work(1)\n"
+    )
+    (tmp_path / "job.py").write_text(task.format("x, factor=2"))
+    assert penstock("run", "job.py:run", cwd=tmp_path).code == Exit.DONE
+    (tmp_path / "job.py").write_text(task.format("x"))
+    said = penstock("cache", "explain", "job.py:work", "-p", "x=1", cwd=tmp_path).out
+    assert "not in this call  (changed)" in said
 
 
 def test_the_cache_explains_itself(recorded, flows) -> None:

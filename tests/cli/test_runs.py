@@ -14,7 +14,7 @@ import pytest
 from penstock import Engine, flow
 from penstock.cli.exits import Exit
 from penstock.history import History
-from penstock.testing import wait_until
+from penstock.testing import VirtualClock, wait_until
 
 
 def test_flow_runs_are_listed_newest_first(recorded) -> None:
@@ -247,6 +247,22 @@ def test_runs_are_deleted_with_what_is_theirs(penstock, flows) -> None:
     assert len(left) == 2
     assert [run["id"] for run in penstock("runs", "ls", "--json").json] == [older["id"]]
     assert penstock("runs", "rm", "--keep", "0").out.startswith("Deleted 4 runs")
+    assert penstock("runs", "ls", "--json").json == []
+
+
+def test_what_is_old_or_too_much_is_deleted(penstock, flows) -> None:
+    @flow
+    def old() -> None:
+        pass
+
+    with Engine(history=History(penstock.home / "history.db"), clock=VirtualClock()):
+        old()  # in November 2023
+    assert penstock("run", flows("squares")).code == Exit.DONE
+    assert [run["flow"] for run in penstock("runs", "ls", "--json", "--since", "300d").json] == ["squares"]
+    assert penstock("runs", "rm", "--older-than", "300d", "--json").json["runs"] == 1
+    assert [run["flow"] for run in penstock("runs", "ls", "--json").json] == ["squares"]
+    assert penstock("runs", "rm", "--max-size", "1GB", "--json").json["runs"] == 0
+    assert penstock("runs", "rm", "--max-size", "1kB", "--json").json["runs"] == 5
     assert penstock("runs", "ls", "--json").json == []
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from penstock.cli.config import DEFAULTS
 from penstock.cli.exits import Exit
+from penstock.cli.words import byte_count
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
 
@@ -26,10 +27,17 @@ def test_every_setting_is_shown_with_its_source(penstock, tmp_path: Path) -> Non
     assert str(project / "pyproject.toml") in shown["task_retries"]["source"]
     assert shown["results"]["source"] == "default"
     assert shown["history"]["value"] == "postgresql://me:***@host/db"
+    assert shown["home"]["value"] == str(penstock.home)
     assert not shown["retrys"]["known"]
     said = command("config", "show", cwd=project).out
     assert "secret" not in said
     assert "there is no such setting" in said
+
+
+def test_a_password_without_a_user_is_not_shown(penstock) -> None:
+    shown = penstock.given(PENSTOCK_RESULTS="redis://:secret@host/1")("config", "show").out
+    assert "redis://:***@host/1" in shown
+    assert "secret" not in shown
 
 
 def test_the_settings_are_those_of_the_page() -> None:
@@ -54,6 +62,7 @@ def test_the_doctor_finds_that_all_is_well(penstock) -> None:
     (typo,) = [finding for finding in found if finding["subject"] == "settings"]
     assert "did you mean results?" in typo["says"]
     assert [path.name for path in penstock.home.iterdir() if path.name.startswith("doctor")] == []
+    assert penstock("results", "ls", "--json").json == []
 
 
 def test_the_doctor_finds_faults_and_goes_on(penstock) -> None:
@@ -71,8 +80,19 @@ def test_the_history_is_described_compacted_and_brought_up_to_date(recorded) -> 
     facts = recorded("history", "info", "--json").json
     assert (facts["flow_runs"], facts["task_runs"]) == (3, 20 + 4 + 3)
     assert facts["processes"] == 0
+    assert str(recorded.home / "history.db") in facts["url"]
     said = recorded("history", "info").out
     assert f"task runs   {facts['task_runs']}" in said
     sizes = recorded("history", "vacuum", "--json").json
     assert 0 < sizes["after"] <= sizes["before"]
     assert recorded("history", "migrate", "--json").json["schema"] == facts["schema"]
+
+
+def test_after_a_vacuum_nothing_lies_there_but_what_is_used(penstock, flows) -> None:
+    assert penstock("run", flows("squares")).code == Exit.DONE
+    assert penstock("runs", "rm", "--keep", 0).code == Exit.DONE
+    before = penstock("history", "info", "--json").json
+    assert before["bytes"] > before["bytes_used"]
+    assert penstock("history", "vacuum").out.startswith(f"{byte_count(before['bytes'])} before, ")
+    after = penstock("history", "info", "--json").json
+    assert after["bytes"] == after["bytes_used"]
