@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, cast
 
 from penstock.errors import ConfigurationError, RunnerError
@@ -267,15 +268,14 @@ def _python_version() -> tuple[str, ...]:
 @contextmanager
 def _report(client: Any, path: str | os.PathLike[str]) -> Generator[None, None, None]:
     """Have Dask record what the cluster does, and write its report when the runner is closed."""
+    if find_spec("bokeh") is None:  # Dask would say so when the work is done
+        raise ConfigurationError(
+            "DaskTaskRunner(performance_report_path=...) needs bokeh, with which Dask draws: pip install bokeh"
+        )
     report = distributed().performance_report(filename=os.fspath(path))
     # Entered one by one: the runner may be closed in another thread and context than it was opened in.
-    try:
-        with client.as_current():
-            report.__enter__()
-    except ImportError as error:
-        raise ConfigurationError(
-            f"DaskTaskRunner(performance_report_path=...) needs bokeh, which Dask draws its reports with: {error}"
-        ) from error
+    with client.as_current():
+        report.__enter__()
     try:
         yield
     finally:

@@ -70,6 +70,34 @@ def test_a_cluster_class_that_cannot_be_imported_is_named() -> None:
         DaskTaskRunner(cluster_class="no.such.Cluster").open(None)  # type: ignore[arg-type]
 
 
+def test_a_named_cluster_class_grows_from_nothing_where_it_may_adapt() -> None:
+    kwargs = {"n_workers": 0, "host": "127.0.0.1", "dashboard_address": None}
+    with DaskTaskRunner(
+        cluster_class="distributed.LocalCluster", cluster_kwargs=kwargs, adapt_kwargs={"minimum": 0, "maximum": 1}
+    ) as runner:
+        assert run(runner, probes.add, 1).value == 1
+
+
+def test_dask_writes_its_report_when_the_runner_is_closed(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    with DaskTaskRunner(cluster_kwargs={"n_workers": 1}, performance_report_path=report) as runner:
+        assert run(runner, probes.add, 1).value == 1
+        assert not report.exists()
+    assert "Dask Performance Report" in report.read_text()
+
+
+def test_a_report_without_what_draws_it_is_refused_when_the_runner_is_opened() -> None:
+    code = """
+import sys
+sys.modules["bokeh"] = None  # what an import of it finds where it is not installed
+from penstock_runners.dask import DaskTaskRunner
+if __name__ == "__main__":
+    DaskTaskRunner(cluster_kwargs={"n_workers": 1}, performance_report_path="report.html").__enter__()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ConfigurationError: DaskTaskRunner(performance_report_path=...) needs bokeh" in ended.stderr
+
+
 def test_a_scheduler_that_is_not_there_is_an_error_within_seconds() -> None:
     runner = DaskTaskRunner(address="tcp://127.0.0.1:9", client_kwargs={"timeout": 0.5})
     with pytest.raises(RunnerError, match=r"cannot reach the scheduler at tcp://127\.0\.0\.1:9"):
