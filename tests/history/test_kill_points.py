@@ -21,18 +21,18 @@ CALLS = (
 VALUE = 10
 
 
-def _can_trace() -> bool:
-    return (
-        shutil.which("strace") is not None
-        and subprocess.run(["strace", "-o", os.devnull, "true"], check=False, capture_output=True).returncode == 0
-    )
-
-
-pytestmark = pytest.mark.skipif(not _can_trace(), reason="needs strace, and the right to trace a process of one's own")
+def _lacking() -> str | None:
+    """What is missing here that a process can be killed at a system call, or None."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    tried = subprocess.run(["strace", "-o", os.devnull, "true"], check=False, capture_output=True, text=True)
+    return f"no process may be traced here: {tried.stderr.strip()}" if tried.returncode else None
 
 
 @pytest.fixture(scope="module")
 def forks() -> Iterator[Forks]:
+    if lacking := _lacking():
+        pytest.skip(lacking)
     with forking() as forks:
         yield forks
 
