@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ import pytest
 import worker_functions as functions
 from shared_once import SharedOnceTests
 
+from penstock import flow, task
 from penstock.errors import ConfigurationError, CrashedRun, RunnerError
 from penstock.ports import Call, Outcome, Reference
 from penstock.testing import wait_until
@@ -91,15 +96,32 @@ class ClusterRunnerTests(RunnerTests, SharedOnceTests):
 
     def test_large_values_never_pass_through_the_driver(self, runner: TaskRunner) -> None:
         length = 100_000_000 // 8
+
+        @flow(task_runner=runner)
+        def chain() -> float:
+            value = task(add_one).submit(task(add_one).submit(task(make_array).submit(length)))
+            return task(total).submit({"all": [value, value]}, factor=10).result()
+
         before = psutil.Process().memory_info().rss
-        value = self.kept(runner, make_array, length)
-        assert (value.size or 0) > 8 * length
-        for _ in range(2):
-            assert runner.accepts(value)
-            value = self.kept(runner, add_one, value)
-        (call,) = make_calls(total, [({"all": [value, value]},)], constants={"factor": 10})
-        assert super().run(runner, [call])[0].value == 10 * 2 * 3 * length
+        with arrivals() as arrived:
+            assert chain() == 10 * 2 * 3 * length
+            assert arrived() < 1_000_000
         assert psutil.Process().memory_info().rss - before < 50_000_000
+
+    def test_what_does_pass_through_the_driver_is_seen(self, runner: TaskRunner) -> None:
+        """The test above could find it."""
+        with arrivals() as arrived:
+            value = self.kept(runner, make_array, 200_000)
+            assert arrived() < 100_000
+            assert float(value.load().sum()) == 200_000.0
+            assert arrived() > 8 * 200_000
+
+    def test_a_reference_may_go_back_to_the_runner_that_made_it(self, runner: TaskRunner) -> None:
+        value = self.kept(runner, make_array, 20_000)
+        assert (value.size or 0) > 8 * 20_000
+        assert runner.accepts(value)
+        (call,) = make_calls(total, [({"all": [value, value]},)], constants={"factor": 10})
+        assert super().run(runner, [call])[0].value == 10 * 2 * 20_000
 
     def test_a_kept_value_among_the_constants_reaches_every_call(self, runner: TaskRunner) -> None:
         array = self.kept(runner, make_array, 20_000)
@@ -180,6 +202,35 @@ class ClusterRunnerTests(RunnerTests, SharedOnceTests):
         module = type(self.make_runner()).__module__
         code = f"import sys, {module}; sys.exit(bool({{'ray', 'dask', 'distributed'}} & sys.modules.keys()))"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@contextmanager
+def arrivals() -> Iterator[Callable[[], int]]:
+    """How many bytes come into this process in the block: over its TCP connections, and out of Ray's store."""
+    before, objects = _over_connections(), list[int]()
+    with pytest.MonkeyPatch.context() as patch:
+        if "ray" in sys.modules:  # whose objects lie in memory that this process shares with its workers
+            worker = sys.modules["ray"]._private.worker.Worker
+            deserialize = worker.deserialize_objects
+
+            def count(self: Any, serialized: Any, *others: Any, **named: Any) -> Any:
+                objects.extend(len(data) for data, *_ in serialized if data is not None)
+                return deserialize(self, serialized, *others, **named)
+
+            patch.setattr(worker, "deserialize_objects", count)
+        yield lambda: _over_connections() - before + sum(objects)
+
+
+def _over_connections() -> int:
+    links = psutil.Process().net_connections("tcp")
+    return sum(_received(link.fd) for link in links if link.status == psutil.CONN_ESTABLISHED)
+
+
+def _received(descriptor: int) -> int:
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+    (count,) = struct.unpack_from("=Q", information, 128)  # tcpi_bytes_received of struct tcp_info
+    return int(count)
 
 
 def gone_after_kill(script: Path, patience: float) -> None:
