@@ -120,7 +120,7 @@ class History:
             HistoryError: If it cannot be opened.
         """
         recorder = self.record(engine)
-        recorder.open()
+        recorder.open(engine)
         return recorder
 
     def __repr__(self) -> str:

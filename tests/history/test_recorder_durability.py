@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
@@ -429,6 +430,7 @@ def test_a_place_that_cannot_be_is_refused_by_an_engine_that_names_it(tmp_path: 
     with pytest.raises(HistoryWriteError, match=r"file/h\.db"):
         with Engine(history=tmp_path / "file" / "h.db"):
             raise AssertionError("the engine was entered")
+    assert not logging.getLogger("penstock.flow_runs").filters
     assert not [thread for thread in threading.enumerate() if thread.name == "penstock-history"]
 
 

@@ -205,8 +205,11 @@ class Recorder:
         self._engines.add(engine)
         listen(self._lines)
 
-    def open(self) -> None:
+    def open(self, engine: EngineView) -> None:
         """Open the database now, and not when there is something to write; blocks.
+
+        Args:
+            engine: On whose behalf; it records here no more if the database cannot be opened.
 
         Raises:
             HistoryError: If it cannot be opened.
@@ -214,7 +217,7 @@ class Recorder:
         try:
             self._scribe.open()
         except HistoryError:
-            self.close(_GRACE)
+            self.remove(engine, _GRACE)
             raise
 
     def remove(self, engine: EngineView, timeout: float) -> None:
