@@ -143,6 +143,16 @@ def test_a_log_is_followed_until_the_run_ends(penstock, flows) -> None:
     assert len(set(printed)) == len(printed)
 
 
+def test_a_log_in_which_nothing_is_new_is_not_printed_again(penstock, flows) -> None:
+    with penstock.start("run", flows("waiting"), "-p", "seconds=1") as process:
+        assert process.stdout.readline() == "began\n"
+        printed = penstock("runs", "logs", "-f", _the_only_run(penstock)["id"]).out.splitlines()
+        process.communicate(timeout=30)
+    assert "beginning to wait" in printed[1]
+    assert "Finished in state Completed()" in printed[-1]
+    assert len(set(printed)) == len(printed)
+
+
 @pytest.mark.parametrize("target", ["waiting", "blocking"])
 def test_a_run_in_another_process_is_cancelled(target: str, penstock, flows) -> None:
     with penstock.start("run", flows(target), "-p", "seconds=20") as process:
