@@ -107,7 +107,9 @@ class Call:
         kwargs: This call's keyword arguments, likewise.
         run: The task run; `RunView.id` and `attempt` together are the fencing token.
         attempt: 1 for the first attempt of the run.
-        context: The context variables of whoever submitted the run, with the run itself set as the current one.
+        context: The context variables of whoever submitted the run. For a runner in this process a copy for this call
+            alone, with the run set as the current one, to enter the function in. A remote runner gets those that all
+            calls of a map share, without the run: it reads them, and makes the run known on the worker itself.
     """
 
     work: Work
