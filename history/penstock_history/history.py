@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import closing
 from uuid import UUID
 
-from penstock.errors import ConfigurationError, RunNotFound
+from penstock.errors import ConfigurationError, HistoryError, RunNotFound
+from penstock.logging import engine_logger
+from penstock.names import next_id
 from penstock.settings import home, settings
 from penstock_history.database import Database, Durability
+from penstock_history.keys import COUNTER_MASK
 from penstock_history.recording.recorder import EngineView, Recorder
-from penstock_history.records import AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
+from penstock_history.records import UNFINISHED, AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
 from penstock_history.urls import open_database
 
 __all__ = ("History",)
@@ -54,21 +57,51 @@ class History:
         return self._database
 
     def runs(self, query: RunQuery | None = None) -> list[RunRecord]:
-        """List runs, newest first; by default the newest fifty flow runs."""
+        """List runs, newest first; by default the newest fifty flow runs.
+
+        What processes that are dead left unfinished is marked as CRASHED first.
+        """
+        self.mark_the_dead()
         with closing(self._database.open_reader()) as reader:
             return reader.runs(query or RunQuery())
 
     def run(self, run_id: UUID | str) -> RunRecord:
         """One run.
 
+        A run of this process is found as soon as it has begun: if it is not written yet, it is now. One that a dead
+        process left unfinished is marked as CRASHED first.
+
         Raises:
             RunNotFound: If there is none with this id.
         """
+        wanted = _uuid(run_id)
         with closing(self._database.open_reader()) as reader:
-            found = reader.run(_uuid(run_id))
+            found = reader.run(wanted)
+            recorder = _recorders.get(self.url)
+            if found is None and recorder is not None:
+                recorder.flush(_PATIENCE)
+                found = reader.run(wanted)
+            if found is not None and found.type in UNFINISHED and not reader.is_alive(found.owner):
+                self._reap()
+                found = reader.run(wanted)
         if found is None:
             raise RunNotFound(f"The history {self.url} knows no run {run_id}.")
         return found
+
+    def mark_the_dead(self) -> None:
+        """Mark as CRASHED what processes that are dead left unfinished."""
+        with closing(self._database.open_reader()) as reader:
+            unfinished = reader.runs(RunQuery(kind=None, states=UNFINISHED, roots_only=True, limit=None))
+            dead = any(not reader.is_alive(owner) for owner in {run.owner for run in unfinished})
+        if dead:
+            self._reap()
+
+    def _reap(self) -> None:
+        try:
+            with closing(self._database.open_writer(next_id() & ~COUNTER_MASK, self.durability)) as writer:
+                writer.reap()
+        except HistoryError as error:  # of somebody else, or on a disk that is only read: what is there can be shown
+            engine_logger.warning("Runs of dead processes could not be marked as crashed: %s", error)
 
     def find(self, text: str) -> list[RunRecord]:
         """The runs that a person means: a full id, the beginning or end of one, or a run's name; newest first."""
@@ -126,6 +159,9 @@ class History:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r}, durability={self.durability!r})"
 
+
+_PATIENCE = 10.0
+"""Seconds that a run which has just begun may take to be written before it counts as unknown."""
 
 _recorders: dict[str, Recorder] = {}
 _lock = threading.Lock()

@@ -20,6 +20,7 @@ __all__ = (
     "RUNS",
     "STATES",
     "TYPES",
+    "UNFINISHED",
     "AttemptRecord",
     "Group",
     "LogRecord",
@@ -74,6 +75,9 @@ TYPES = (
     "COMPLETED", "FAILED", "CRASHED", "CANCELLED", "SKIPPED",
 )  # fmt: skip
 """The types of states by their numbers inside; those from COMPLETED on are terminal."""
+
+UNFINISHED = TYPES[: TYPES.index("COMPLETED")]
+"""The types that a run has before its last."""
 
 
 @dataclass(slots=True)

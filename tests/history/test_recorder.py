@@ -317,6 +317,23 @@ def test_a_run_is_seen_while_it_goes_on(history: History) -> None:
     assert inside(history)["waits"].sequence == 3
 
 
+def test_a_run_that_was_just_started_is_known(history: History) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    @flow
+    def waiting() -> None:
+        begun.set()
+        wait(gate)
+
+    with recording(history) as engine:
+        for _ in range(20):
+            begun.clear()
+            future = engine.start(waiting)
+            wait(begun)
+            assert history.run(future.id).name == future.name
+        gate.set()
+
+
 # --- log lines ---
 
 

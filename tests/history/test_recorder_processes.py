@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
@@ -133,6 +133,19 @@ def test_a_killed_process_is_known_to_be_dead_at_once(tmp_path: Path) -> None:
         process.kill()
         process.wait(WATCHDOG)
         assert reap(history) == [str(root_of(history).id)]
+
+
+@pytest.mark.parametrize("look", [lambda history, _: history.runs()[0], lambda history, run_id: history.run(run_id)])
+def test_whoever_looks_next_sees_a_killed_process_crashed(look: Callable[..., RunRecord], tmp_path: Path) -> None:
+    history = History(tmp_path / "history.db")
+    with program("busy", tmp_path) as process:
+        heard(process, "began")
+        wait_until(lambda: bool(history.runs()) and root_of(history).type == "RUNNING", "the run to be recorded")
+        wanted = root_of(history).id
+        assert look(history, wanted).type == "RUNNING"
+        process.kill()
+        process.wait(WATCHDOG)
+        assert look(history, wanted).type == "CRASHED"
 
 
 @pytest.mark.parametrize("kind", ["blocked", "stopped"])

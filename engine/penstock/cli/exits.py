@@ -54,7 +54,7 @@ _CODES: tuple[tuple[type[errors.PenstockError], Exit], ...] = (
 class Refused(click.ClickException):
     """The run's state does not allow what was asked for."""
 
-    exit_code = int(Exit.REFUSED)
+    exit_code: int = Exit.REFUSED
 
 
 def exit_code_of(error: errors.PenstockError) -> Exit:

@@ -22,10 +22,8 @@ from penstock.flow_runs import FlowRun
 from penstock.flows import Flow
 from penstock.hosts.asyncio import ASYNCIO
 from penstock.logging import engine_logger
-from penstock.names import next_id
 from penstock.wiring import open_history
 from penstock_history.history import History
-from penstock_history.keys import COUNTER_MASK
 from penstock_history.records import RunRecord
 from penstock_history.resuming.chain import Generation, chain_of, frontier_of, read_generation
 from penstock_history.resuming.changes import changed_since, code_or_none
@@ -105,7 +103,7 @@ def _choose(history: Any) -> tuple[Engine | None, History]:
 def _prepare(run_id: UUID | str, engine: Engine, history: History, on_code_change: OnCodeChange) -> FlowRun:
     """Make the run that continues another one; it has not started."""
     history.open(engine).flush(engine.grace)
-    _bury_the_dead(history)
+    history.mark_the_dead()
     record = history.run(run_id)
     with closing(history.database.open_reader()) as reader:
         chain = chain_of(reader, record)
@@ -125,12 +123,6 @@ def _prepare(run_id: UUID | str, engine: Engine, history: History, on_code_chang
     run.continue_from(newest.id, chain[0].id, past)
     engine_logger.info("%s resumes run %s.", run, newest.id)
     return run
-
-
-def _bury_the_dead(history: History) -> None:
-    """Mark what dead processes left unfinished, so that what is unfinished now is alive."""
-    with closing(history.database.open_writer(next_id() & ~COUNTER_MASK, history.durability)) as writer:
-        writer.reap()
 
 
 def _refuse(asked: RunRecord, newest: RunRecord) -> None:

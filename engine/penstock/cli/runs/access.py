@@ -7,24 +7,20 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import click
-
 from penstock.cli.output import printable
 from penstock.cli.words import iso, local_time
-from penstock.errors import HistoryError, RunNotFound
+from penstock.errors import RunNotFound
 from penstock.names import next_id
 from penstock_history.database import Reader, Writer
 from penstock_history.history import History
 from penstock_history.keys import COUNTER_MASK
-from penstock_history.records import TYPES, RunQuery, RunRecord
+from penstock_history.records import UNFINISHED, RunRecord
 
 __all__ = ("facts_of", "has_ended", "reading", "the_run", "watch", "writing")
 
-UNFINISHED = TYPES[: TYPES.index("COMPLETED")]
-
 _PACE = 0.1
 """Seconds between two looks at a run. Its process lets rows gather as long before it writes them
-(`penstock_history.scribe`), so whoever looks more often sees nothing sooner."""
+(`penstock_history.recording.scribe`), so whoever looks more often sees nothing sooner."""
 
 
 @contextmanager
@@ -35,10 +31,8 @@ def reading() -> Generator[Reader, None, None]:
         HistoryError: If it cannot be read.
     """
     history = History()
+    history.mark_the_dead()
     with closing(history.database.open_reader()) as reader:
-        unfinished = reader.runs(RunQuery(kind=None, states=UNFINISHED, roots_only=True, limit=None))
-        if any(not reader.is_alive(owner) for owner in {run.owner for run in unfinished}):
-            _reap()
         yield reader
 
 
@@ -51,14 +45,6 @@ def writing() -> Generator[Writer, None, None]:
     """
     with closing(History().database.open_writer(next_id() & ~COUNTER_MASK, "full")) as writer:
         yield writer
-
-
-def _reap() -> None:
-    try:
-        with writing() as writer:
-            writer.reap()
-    except HistoryError as error:  # of somebody else, or on a disk that is only read: what is there can be shown
-        click.echo(f"Runs of dead processes could not be marked as crashed: {error}", err=True)
 
 
 def the_run(reader: Reader, text: str) -> RunRecord:
