@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from watching import WatchedDatabase
+from watching import newest, recording
 from worlds import WORLDS, World
 
 from penstock import Engine, flow, get_run_logger, tags, task
-from penstock.errors import ConfigurationError, HistoryWriteError, UpstreamFailed
+from penstock.errors import ConfigurationError, UpstreamFailed
 from penstock.history import History, RunQuery, RunRecord
 from penstock.results import ResultReference
-from penstock.runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from penstock.runners import ProcessPoolTaskRunner
 from penstock.testing import wait_until
-from penstock_history.recording import backlog
-from penstock_history.records import Group
 
 WATCHDOG = 20.0
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> History:
-    return History(tmp_path / "history.db")
-
-
-@contextmanager
-def recording(history: History) -> Iterator[Engine]:
-    """An engine that records there, with two threads."""
-    with Engine(ThreadPoolTaskRunner(max_workers=2), history=history) as engine:
-        yield engine
-
-
-def newest(history: History) -> RunRecord:
-    return history.runs(RunQuery(roots_only=True, kind=None))[0]
 
 
 def inside(history: History) -> dict[str, RunRecord]:
@@ -334,71 +313,6 @@ def test_a_run_that_was_just_started_is_known(history: History) -> None:
         gate.set()
 
 
-# --- log lines ---
-
-
-def test_lines_of_runs_are_recorded(history: History, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "penstock")
-
-    @flow(log_prints=True, name="main")
-    def main() -> None:
-        print("printed")
-        get_run_logger().debug("not this")
-        get_run_logger().info("%s %d", "formatted", 7)
-        logging.getLogger("penstock.elsewhere").warning("not a run's")
-        try:
-            raise ValueError("broken")
-        except ValueError:
-            get_run_logger().exception("caught")
-        get_run_logger().warning("x" * 1_000_000)
-
-    with recording(history):
-        main()
-    lines = history.logs(newest(history).id)
-    texts = [line.message.partition(" - ")[2] for line in lines]
-    assert texts[1:3] == ["printed", "formatted 7"]
-    assert texts[3].startswith("caught\nTraceback")
-    assert texts[3].endswith("ValueError: broken")
-    assert len(texts[4]) < 11_000
-    assert texts[5] == "Finished in state Completed()"
-    assert not any("not this" in text or "not a run's" in text for text in texts)
-    assert [line.time for line in lines] == sorted(line.time for line in lines)
-    assert {(line.logger, line.run) for line in lines} == {("penstock.flow_runs", newest(history).id)}
-
-
-def test_a_filter_of_the_application_comes_first(history: History) -> None:
-    def redact(record: logging.LogRecord) -> bool:
-        record.msg = record.msg.replace("secret", "***")
-        return True
-
-    logger = logging.getLogger("penstock.flow_runs")
-    logger.addFilter(redact)
-    try:
-        with recording(history):
-            flow(lambda: get_run_logger().warning("a secret"), name="main")()
-    finally:
-        logger.removeFilter(redact)
-    (line,) = history.logs(newest(history).id)
-    assert line.message.endswith("a ***")
-    assert logger.filters == []
-
-
-def test_recording_configures_no_logging(history: History, capsys: pytest.CaptureFixture[str]) -> None:
-    loggers = [logging.getLogger(name) for name in ("", "penstock", "penstock.flow_runs", "penstock.task_runs")]
-    before = [(logger.level, tuple(logger.handlers)) for logger in loggers]
-    with recording(history):
-        flow(lambda: double(1), name="main")()
-        assert [(logger.level, tuple(logger.handlers)) for logger in loggers] == before
-
-
-def test_an_engine_without_a_history_is_not_recorded(history: History, caplog: pytest.LogCaptureFixture) -> None:
-    with recording(history), Engine(history=None) as silent:
-        flow(lambda: get_run_logger().warning("in private"), name="main")()
-        assert silent.recorder is None
-    assert history.runs(RunQuery(kind=None)) == []
-    assert "in private" in caplog.text
-
-
 # --- engines, processes and threads ---
 
 
@@ -459,85 +373,3 @@ async def _async_main() -> int:
 async def _async_double(value: int) -> int:
     await asyncio.sleep(0)
     return 2 * value
-
-
-# --- bounds ---
-
-
-def test_more_than_can_be_written_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database that is slower than the runs slows them down; memory stays bounded and nothing is lost."""
-    monkeypatch.setattr("penstock_history.recording.recorder.MOST_WAITING", 50)
-    most = 0
-
-    def look(group: Group) -> None:
-        nonlocal most
-        most = max(most, len(group.runs))
-        time.sleep(0.02)  # the work of a slow disk: longer than 50 runs take
-
-    history = History(tmp_path / "history.db")
-    with recording(History(WatchedDatabase(history.database, look))):
-        flow(lambda: [double(value) for value in range(500)], name="direct")()
-        flow(lambda: double.map(range(500)).result(), name="mapped")()
-        asyncio.run(flow(_async_map, name="async")())
-    assert most <= 100
-    for run in history.runs():
-        assert len(list(history.inside(run.id))) == 500
-        assert run.state == "Completed"
-
-
-async def _async_map() -> None:
-    await task(_async_double).map(range(500))
-
-
-def test_nothing_is_left_running_when_the_database_is_gone_for_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What begins while nothing can be written and no room is left is not recorded; the rest has its end."""
-    monkeypatch.setattr("penstock_history.recording.recorder.MOST_WAITING", 50)
-    gone = False
-
-    def look(group: Group) -> None:
-        if gone:
-            raise HistoryWriteError("the cable is out.")
-
-    history = History(tmp_path / "history.db")
-    begun, gate = threading.Event(), threading.Event()
-
-    @flow(name="main")
-    def main() -> int:
-        double(1)
-        begun.set()
-        gate.wait(WATCHDOG)
-        return sum(double(value) for value in range(500))
-
-    with recording(History(WatchedDatabase(history.database, look))) as engine:
-        handle = engine.start(main)
-        assert begun.wait(WATCHDOG)
-        wait_until(lambda: bool(history.runs()), "the run to be recorded")
-        gone = True
-        gate.set()
-        assert handle.result(WATCHDOG) == 249_500
-        gone = False
-    assert newest(history).state == "Completed"
-    runs = list(history.inside(newest(history).id))
-    assert 2 <= len(runs) < 500
-    assert {run.state for run in runs} == {"Completed"}
-    assert caplog.text.count("cannot be written") == 1
-    assert "the cable is out." in caplog.text
-    assert "not recorded" in caplog.text
-
-
-def test_a_flood_of_lines_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "_MOST_CHARACTERS", 100_000)
-    gate = threading.Event()
-    history = History(tmp_path / "history.db")
-    with recording(History(WatchedDatabase(history.database, lambda _: wait(gate)))):
-
-        @flow(name="main")
-        def main() -> None:
-            for _ in range(100):
-                get_run_logger().warning("x" * 5_000)
-            gate.set()
-
-        main()
-    assert 10 <= len(history.logs(newest(history).id)) <= 60
