@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 from penstock.errors import CrashedRun
 
-__all__ = ("crash", "is_stopped", "oom_kills")
+__all__ = ("crash", "oom_kills")
 
 
 def crash(task: str, worker: str, returncode: int, oom: bool) -> CrashedRun:
@@ -51,13 +50,3 @@ def oom_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a child process is stopped by a signal, without taking note of it away from anybody else."""
-    if not hasattr(os, "waitid"):
-        return False
-    try:
-        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False

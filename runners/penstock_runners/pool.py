@@ -27,6 +27,7 @@ from penstock.ports import Call, LogLine, Outcome, Report
 from penstock_runners import exits, verdicts, wire
 from penstock_runners.bookings import Bookings, News, tell
 from penstock_runners.failures import unpack_error
+from penstock_runners.leases import is_stopped
 from penstock_runners.members import Member, Shipment, stop
 from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
 from penstock_runners.slot import LARGEST
@@ -292,7 +293,7 @@ class Pool:
         for member in list(self._members):
             if member.has_exited():
                 self._bury(member)
-            elif member.shipment is None or not exits.is_stopped(member.process.pid):
+            elif member.shipment is None or not is_stopped(member.process.pid):
                 member.stopped = None
             elif member.stopped is None:
                 member.stopped = now

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
-from penstock.errors import ConfigurationError, RunnerClosed, SerializationError
+from penstock.errors import ConfigurationError, SerializationError
 from penstock.ports import Call, Clock, Report
 from penstock_runners import pickling
 from penstock_runners.base import TaskRunner
@@ -111,10 +111,7 @@ class ProcessPoolTaskRunner(TaskRunner):
 
     def _open_pool(self) -> Pool:
         if self._pool is None:
-            raise RunnerClosed(
-                "ProcessPoolTaskRunner is not open: name it in @flow(task_runner=...) or Engine(runner=...), "
-                "or open it with a `with` block"
-            )
+            raise self._not_open()
         return self._pool
 
 

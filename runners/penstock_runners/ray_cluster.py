@@ -30,8 +30,6 @@ from penstock_runners.ray_watchdog import Watchdog, descendants
 
 __all__ = ("Connection", "RaySettings", "connect", "workers")
 
-_LOCAL = ("local", None)
-
 # Bytes; Ray would take a third of the machine's memory.
 _OBJECT_STORE = 512 * 1024 * 1024
 

@@ -35,7 +35,6 @@ class ThreadPoolTaskRunner(TaskRunner):
         if max_workers is not None and max_workers < 1:
             raise ConfigurationError(f"ThreadPoolTaskRunner(max_workers={max_workers!r}): give at least 1 worker.")
         self._max_workers = max_workers or default_workers()
-        self._settings = max_workers
         self._blocked: set[Callable[[], None]] = set()
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._queued: dict[Call, Report] = {}
@@ -163,4 +162,4 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def duplicate(self) -> Self:
         """An unopened pool of the same size."""
-        return type(self)(self._settings)
+        return type(self)(self._max_workers)

@@ -38,7 +38,7 @@ from penstock_runners.wire import (
     unpack_work,
 )
 
-__all__ = ("Site", "abandoned", "execute", "run_batch", "settled", "worker_name")
+__all__ = ("Site", "execute", "run_batch", "settled", "worker_name")
 
 shelf = Shelf()
 """The works that this process holds."""
@@ -51,13 +51,11 @@ class Site:
     Attributes:
         stops_calls: Whether the runner itself stops a function whose timeout passes, by killing the process. If not,
             a function with a timeout runs in a thread of its own, which is abandoned when the timeout passes.
-        keep: Takes a value and gives what shall go home in its place: the value, or a `Reference` to where it was put.
         entering: Called with the index of a call right before it is run; False leaves it out.
         context: The backend's own context variables, which calls are to see beside those of the driver.
     """
 
     stops_calls: bool = False
-    keep: Callable[[Any], Any] | None = None
     entering: Callable[[int], bool] | None = None
     context: Context | None = None
 
@@ -106,10 +104,7 @@ def _run_item(
         attempt = unpack_attempt(work, item, surroundings)
     except Exception as error:
         return _not_loaded("its arguments", error)
-    outcome = execute(attempt, send, site)
-    if site.keep is not None and outcome.error is None:
-        outcome.value = site.keep(outcome.value)
-    return outcome
+    return execute(attempt, send, site)
 
 
 def execute(
@@ -197,18 +192,15 @@ def worker_name() -> str:
 # --- timeouts -----------------------------------------------------------------------------------------------------
 
 _abandoned: set[object] = set()
-
-
 _ended = threading.Condition()
 
 
-def abandoned() -> int:
-    """How many functions still run here although their timeout has passed."""
-    return len(_abandoned)
-
-
 def settled(timeout: float) -> bool:
-    """Wait up to ``timeout`` seconds for those functions to end; whether there are none left."""
+    """Wait up to so many seconds for the functions that still run although their timeout has passed.
+
+    Returns:
+        Whether there are none left.
+    """
     if not _abandoned:
         return True
     with _ended:

@@ -257,4 +257,4 @@ def listening(process: psutil.Process) -> set[str]:
     return found
 
 
-__all__ = ("LEASE", "ClusterRunnerTests", "gone_after_kill", "listening", "wait_until", "where")
+__all__ = ("LEASE", "ClusterRunnerTests", "gone_after_kill", "listening", "where")
