@@ -10,15 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from penstock.errors import HistoryError
+from penstock.identity import Kept
 from penstock.states import StateType
 from penstock_history.records import TYPES, Row
 
-__all__ = ("BORN", "COMPLETED", "NUMBERS", "RUNNING", "SCHEDULED", "UNRECORDED", "Life", "More", "Progress", "short")
+__all__ = (
+    "BORN",
+    "COMPLETED",
+    "FLOW",
+    "NUMBERS",
+    "RUNNING",
+    "SCHEDULED",
+    "TASK",
+    "UNRECORDED",
+    "Life",
+    "More",
+    "Progress",
+    "result_row",
+    "short",
+)
 
 NUMBERS = {StateType(name): number for number, name in enumerate(TYPES)}
 SCHEDULED, PENDING, RUNNING, COMPLETED = (
     NUMBERS[state] for state in (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED)
 )
+
+FLOW, TASK = 0, 1
+"""The kinds of runs by their numbers inside."""
 
 _LONGEST = 10_000
 """Characters of a message that are kept: more than anybody reads, and no exception with a file in it fills the disk."""
@@ -151,6 +169,12 @@ class More:
 UNRECORDED = Life((0, None, 0, 0, "", 0, None, 0.0), None)
 """The life of all runs that are not recorded, because there was no room for them when they began."""
 UNRECORDED.queued = True
+
+
+def result_row(kept: Kept) -> Row:
+    """What `records.RESULTS` says after ``run``."""
+    at = kept.reference
+    return (at.url, at.key, at.size, at.type, at.checksum, kept.identity, kept.code, int(kept.found))
 
 
 def short(message: str) -> str:

@@ -17,13 +17,12 @@ import threading  # noqa: TID251 (engines come and go on many threads)
 from collections.abc import Collection, Iterable, Mapping
 from itertools import count
 from time import monotonic  # noqa: TID251 (how long somebody has waited for the disk)
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-from penstock.errors import HistoryError, OwnerLost, UnhashableInput
+from penstock.errors import HistoryError, OwnerLost
 from penstock.flow_runs import FlowRun
-from penstock.identity import Kept, code_of
 from penstock.logging import engine_logger
 from penstock.names import next_id
 from penstock.records import Run, cancel_all
@@ -31,30 +30,30 @@ from penstock.signals import Signal
 from penstock.states import State, StateType
 from penstock.task_runs import TaskRun
 from penstock_history.database import Database, Durability
+from penstock_history.keys import int_of
 from penstock_history.recording.backlog import MOST_WAITING, Promise
 from penstock_history.recording.lines import Lines, listen, stop_listening
 from penstock_history.recording.lives import (
     BORN,
     COMPLETED,
+    FLOW,
     NUMBERS,
     RUNNING,
     SCHEDULED,
+    TASK,
     UNRECORDED,
     Life,
     Progress,
+    result_row,
     short,
 )
 from penstock_history.recording.scribe import Scribe
-from penstock_history.records import TYPES, Row
+from penstock_history.recording.visits import lives_of_visits
+from penstock_history.resuming.changes import code_or_none
 from penstock_history.resuming.entrypoints import entrypoint_of
-from penstock_results.references import ResultReference
-
-if TYPE_CHECKING:
-    from penstock.definitions import Definition
 
 __all__ = ("Recorder",)
 
-_TASK, _FLOW = 1, 0
 _PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
 
 _GRACE = 10.0
@@ -157,38 +156,19 @@ class Recorder:
         if life is not None and life is not UNRECORDED:
             flow = run.flow
             resumes = None if run.resumes is None else str(run.resumes)
-            life.rare.flow = (entrypoint_of(flow), pack(run), _code(flow), flow.version, resumes)
+            life.rare.flow = (entrypoint_of(flow), pack(run), code_or_none(flow), flow.version, resumes)
 
     def take_visits(self, run: TaskRun, records: Iterable[Mapping[str, Any]]) -> None:
         """Take note of what ran on a worker, inside an attempt of a run."""
-        lives = dict[str, Life]()
-        for record in records:
-            life = lives.get(record["id"])
-            if life is None:
-                life = lives[record["id"]] = self._visited(run, record)
-            kind, name = NUMBERS[StateType(record["state"])], record["state_name"]
-            plain = name == TYPES[kind].capitalize()
-            extra = life.go_on(
-                kind,
-                None if plain else name,
-                record["message"],
-                record["timestamp"],
-                record["attempt"],
-                run.worker or None,
-                None,
-            )
-            if extra is not None:
-                self._backlog.add_state((life.birth[0], *extra[:6], None, *extra[6:]))
-            if record["kept"] is not None:
-                life.rare.result = _result(Kept(ResultReference(**record["kept"]), None, None, ()))
+        lives = lives_of_visits(run, records, self._backlog.add_state)
         if run.life is not UNRECORDED:
-            for life in lives.values():
+            for life in lives:
                 self._queue(life)
 
     def take_line(self, run_id: str, time: float, level: int, logger: str, message: str) -> None:
         """Take a log line of a run; only what runs here is recorded, and not what visits this process as a worker."""
         if self._scribe.is_running:
-            self._backlog.add_line((self._line_number(), _id(run_id), time, level, logger, short(message)))
+            self._backlog.add_line((self._line_number(), int_of(run_id), time, level, logger, short(message)))
 
     @property
     def is_used(self) -> bool:
@@ -283,7 +263,7 @@ class Recorder:
             key,
             None if parent is None else parent.key,
             root,
-            _FLOW if isinstance(run, FlowRun) else _TASK,
+            FLOW if isinstance(run, FlowRun) else TASK,
             definition.name,
             run.position,
             sorted(run.tags) if run.tags else None,
@@ -316,20 +296,6 @@ class Recorder:
             room, self.room = self.room, None
             room.complete()
 
-    def _visited(self, run: TaskRun, record: Mapping[str, Any]) -> Life:
-        parent = record["parent"]
-        birth = (
-            _id(record["id"]),
-            None if parent is None else _id(parent),
-            run.life.birth[2],
-            _TASK if "task" in record else _FLOW,
-            record["task"] if "task" in record else record["flow"],
-            record["position"],
-            list(record["tags"]) or None,
-            record["timestamp"],
-        )
-        return Life(birth, record["name"])
-
     def _cancel(self, wanted: Collection[UUID]) -> None:
         """Cancel what another process asked for; runs that have ended meanwhile are not there any more."""
         roots = [run for engine in tuple(self._engines) for run in tuple(engine.live)]
@@ -359,7 +325,7 @@ def _add_rare(run: Run, life: Life, state: State) -> None:
     if not more.named:
         life.name, more.named, more.renamed = _name_of(run), True, True
     if run.kept is not None:
-        more.result = _result(run.kept)
+        more.result = result_row(run.kept)
 
 
 def _name_of(run: Run) -> str:
@@ -368,23 +334,6 @@ def _name_of(run: Run) -> str:
     except Exception as error:  # whatever a template or the user's function raises: it is not the history's business
         engine_logger.debug("The name of a run of %s cannot be made: %s", run.definition, error)
         return run.definition.name
-
-
-def _result(kept: Kept) -> Row:
-    """What `records.RESULTS` says after ``run``."""
-    at = kept.reference
-    return (at.url, at.key, at.size, at.type, at.checksum, kept.identity, kept.code, int(kept.found))
-
-
-def _code(definition: Definition[..., Any]) -> str | None:
-    try:
-        return code_of(definition)
-    except UnhashableInput:
-        return None
-
-
-def _id(text: str) -> int:
-    return int(text.replace("-", ""), 16)
 
 
 _all: WeakSet[Recorder] = WeakSet()
