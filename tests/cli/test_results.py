@@ -38,6 +38,7 @@ def test_a_key_that_is_no_ones_or_anyones(recorded) -> None:
     answer = recorded("results", "show", "nobodys")
     assert answer.code == Exit.NOT_FOUND
     assert "begins with 'nobodys'" in answer.err
+    assert "PENSTOCK_RESULTS names another store" in answer.err
     answer = recorded("results", "show", "v1-")
     assert answer.code == Exit.NOT_FOUND
     assert answer.err.count("\n  v1-") > 1

@@ -211,6 +211,11 @@ def test_a_history_with_nothing_in_it(penstock) -> None:
     assert penstock("history", "info", "--json").json["flow_runs"] == 0
     assert not (penstock.home / "history.db").exists()
     assert "Try: penstock run" in penstock.on_terminal("runs", "ls")
+    elsewhere = str(penstock.home / "misspelt.db")
+    answer = penstock.given(PENSTOCK_HISTORY=elsewhere)("runs", "ls")
+    assert answer.out.split() == ["STATE", "FLOW", "NAME", "CREATED", "TOOK", "TAGS", "ID"]
+    assert elsewhere in answer.err
+    assert "PENSTOCK_HISTORY names another" in answer.err
 
 
 def _the_only_run(penstock):
@@ -324,6 +329,6 @@ def test_a_failed_run_is_resumed_without_doing_anything_twice(penstock, tmp_path
     broken = penstock("runs", "ls", "--json", "--limit", "1").json[0]
     answer = penstock("runs", "resume", broken["id"], cwd=tmp_path)
     assert answer.code == Exit.REFUSED
-    assert "on_code_change" in answer.err or "--on-code-change" in answer.err
+    assert "--on-code-change continue" in answer.err
     answer = penstock("runs", "resume", broken["id"], "--on-code-change", "continue", "--json", cwd=tmp_path)
     assert answer.json["result"] == 3
