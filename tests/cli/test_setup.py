@@ -99,8 +99,8 @@ def test_the_history_is_described_compacted_and_brought_up_to_date(recorded) -> 
 def test_a_vacuum_gives_back_what_deleted_runs_took(penstock) -> None:
     @flow
     def chatty() -> None:
-        for _ in range(300):
-            get_run_logger().error("x" * 5_000)
+        for _ in range(200):
+            get_run_logger().error("x" * 1_000)
 
     with Engine(history=History(penstock.home / "history.db")):
         chatty()
