@@ -1,4 +1,4 @@
-"""Every runner, open for all tests of a module, and the two ways to write a flow."""
+"""Every runner, open for all tests of a module, the two ways to write a flow, and how one is run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from small_tasks import Run
 from worlds import INLINE, AsyncioWorld, World
 
-from penstock import Engine
+from penstock import Engine, flow
 from penstock.runners import (
     DaskTaskRunner,
     ProcessPoolTaskRunner,
@@ -52,3 +53,13 @@ def world(request: pytest.FixtureRequest, runner: TaskRunner) -> World:
     if request.param == "sync":
         return INLINE
     return (_WithoutAlarm if runner.ordered else AsyncioWorld)("asyncio", asyncio.new_event_loop)
+
+
+@pytest.fixture
+def run(world: World, runner: TaskRunner) -> Run:
+    """Make a flow of a body, run it on the runner, and give its value."""
+
+    def run_body(body: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return world.run(lambda: flow(task_runner=runner, **options)(world.function(body))(*args))
+
+    return run_body
