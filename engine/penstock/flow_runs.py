@@ -53,6 +53,7 @@ class FlowRun(Run):
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None
     _shared_parameters: FlowParameters | None = None
+    # Set in each instance, and so declared again, as in `TaskRun`.
     key: int
     definition: Definition[Any, Any]
     scope: Run
