@@ -155,11 +155,10 @@ class Database(Protocol):
         """Where it is, without credentials."""
         ...
 
-    def open_writer(self, prefix: int, durability: Durability) -> Writer:
+    def open_writer(self, durability: Durability) -> Writer:
         """Open the process's one writer, bringing the schema up to date first.
 
         Args:
-            prefix: What the ids of this process's runs have in common.
             durability: When a commit counts.
 
         Raises:

@@ -53,9 +53,9 @@ class InterceptedDatabase:
         """See `Database.url`."""
         return self._database.url
 
-    def open_writer(self, prefix: int, durability: Durability) -> Writer:
+    def open_writer(self, durability: Durability) -> Writer:
         """See `Database.open_writer`."""
-        return _InterceptedWriter(self._database.open_writer(prefix, durability), self._write)
+        return _InterceptedWriter(self._database.open_writer(durability), self._write)
 
     def open_reader(self) -> Reader:
         """See `Database.open_reader`."""

@@ -10,10 +10,8 @@ from uuid import UUID
 
 from penstock.errors import ConfigurationError, HistoryError, RunNotFound
 from penstock.logging import engine_logger
-from penstock.names import next_id
 from penstock.settings import home, settings
 from penstock_history.database import Database, Durability
-from penstock_history.keys import COUNTER_MASK
 from penstock_history.recording.recorder import EngineView, Recorder
 from penstock_history.records import UNFINISHED, AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
 from penstock_history.urls import open_database
@@ -98,7 +96,7 @@ class History:
 
     def _reap(self) -> None:
         try:
-            with closing(self._database.open_writer(next_id() & ~COUNTER_MASK, self.durability)) as writer:
+            with closing(self._database.open_writer(self.durability)) as writer:
                 writer.reap()
         except HistoryError as error:  # of somebody else, or on a disk that is only read: what is there can be shown
             engine_logger.warning("Runs of dead processes could not be marked as crashed: %s", error)

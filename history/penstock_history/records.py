@@ -120,19 +120,15 @@ class OwnerRecord:
 
     Attributes:
         id: Its number in this history.
-        prefix: What the ids of its runs have in common: the id with the counter's 46 bits cleared.
         pid: Its process id.
         host: Its machine.
         started: When it began to record, seconds since the epoch.
-        lost: When somebody found it dead, or None. It must not write any more.
     """
 
     id: int
-    prefix: int
     pid: int
     host: str
     started: float
-    lost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,20 +89,19 @@ def delete_runs(reader: Reader, writer: Writer, roots: Iterable[UUID]) -> Delete
     return Deleted(writer.delete(ended), values)
 
 
-def sweep(database: Database, prefix: int, retention: Retention) -> Deleted:
+def sweep(database: Database, retention: Retention) -> Deleted:
     """Delete what is too old, too many or too much, and give the space back.
 
     A run whose values cannot be deleted now is kept, and named in a warning.
 
     Args:
         database: The history.
-        prefix: What the ids of this process's runs have in common.
         retention: How much is kept.
 
     Raises:
         HistoryError: If the history could not be read or written.
     """
-    with closing(database.open_reader()) as reader, closing(database.open_writer(prefix, "fast")) as writer:
+    with closing(database.open_reader()) as reader, closing(database.open_writer("fast")) as writer:
         deleted, seen = Deleted(), set[UUID]()
         while doomed := list(islice((root for root in retention.expired(reader) if root not in seen), _AT_ONCE)):
             seen.update(doomed)

@@ -13,7 +13,6 @@ from penstock_history.database import Database, Writer
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.reader import SQLiteReader
 from penstock_history.sqlite.writer import SQLiteWriter
-from penstock_history.testing.probes import prefix
 from penstock_history.testing.suite import HistoryTests
 
 
@@ -40,7 +39,7 @@ def run(name: str, database: SQLite) -> None:
     """Call a test of the suite as pytest would."""
     test: Callable[..., None] = getattr(Suite(), name)
     wanted = inspect.signature(test).parameters
-    writer = database.open_writer(prefix(), "fast") if "writer" in wanted else None
+    writer = database.open_writer("fast") if "writer" in wanted else None
     arguments = {"database": database, "writer": writer}
     try:
         test(**{key: value for key, value in arguments.items() if key in wanted})

@@ -17,14 +17,14 @@ from penstock_history.database import Database
 from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.postgresql.schema import VERSION
 from penstock_history.records import RunQuery
-from penstock_history.testing.probes import Story, prefix
+from penstock_history.testing.probes import Story
 from penstock_history.urls import open_database
 
 
 def refusal(database: Database) -> str:
     """What is said when a history is opened, to write and to read; it must be the same."""
     said = set[str]()
-    for open_it in (lambda: database.open_writer(prefix(), "fast"), database.open_reader, database.migrate):
+    for open_it in (lambda: database.open_writer("fast"), database.open_reader, database.migrate):
         with pytest.raises(HistoryError) as caught:
             open_it()
         said.add(str(caught.value))
@@ -94,9 +94,9 @@ def guest(postgresql_server: Server, postgresql_url: str) -> Iterator[str]:
 def test_a_user_who_may_not_make_the_schema(postgresql_server: Server, guest: str) -> None:
     database = PostgreSQL(guest)
     with pytest.raises(HistoryError, match="CREATE SCHEMA penstock AUTHORIZATION"):
-        database.open_writer(prefix(), "fast")
+        database.open_writer("fast")
     postgresql_server.sql("CREATE SCHEMA penstock AUTHORIZATION guest", guest.rpartition("/")[2])
-    writer = database.open_writer(prefix(), "fast")
+    writer = database.open_writer("fast")
     writer.close()
 
 
@@ -187,7 +187,7 @@ def test_a_url_is_shown_without_what_lets_anybody_in(url: str, shown: str) -> No
 
 async def test_a_history_can_be_read_where_a_loop_runs(postgresql_url: str) -> None:
     database = PostgreSQL(postgresql_url)
-    writer = database.open_writer(prefix(), "fast")
+    writer = database.open_writer("fast")
     story = Story(writer)
     run = story.done()
     story.write()
@@ -208,7 +208,7 @@ def test_whoever_reads_cannot_write(postgresql_url: str) -> None:
 
 def test_a_nul_is_replaced_and_what_looks_like_one_is_kept(postgresql_url: str) -> None:
     database = PostgreSQL(postgresql_url)
-    writer = database.open_writer(prefix(), "fast")
+    writer = database.open_writer("fast")
     story = Story(writer)
     odd = story.done(message="a\0b\\u0000c\\\0d\\")
     story.write()

@@ -24,7 +24,7 @@ from penstock_history.postgresql.database import PostgreSQL
 from penstock_history.postgresql.schema import VERSION
 from penstock_history.postgresql.writer import PostgreSQLWriter
 from penstock_history.records import RunQuery, RunRecord
-from penstock_history.testing.probes import Companion, Story, buried, prefix
+from penstock_history.testing.probes import Companion, Story, buried
 
 LIVENESS = 60.0
 """Seconds after which something that has to happen has not."""
@@ -50,7 +50,7 @@ def reader(postgresql_url: str) -> Iterator[Reader]:
 
 
 def opened(database: PostgreSQL) -> PostgreSQLWriter:
-    return database.open_writer(prefix(), "fast")
+    return database.open_writer("fast")
 
 
 def story_of(writer: PostgreSQLWriter) -> tuple[Story, RunRecord]:
@@ -285,7 +285,7 @@ def test_what_is_written_while_the_server_is_down_is_refused_and_can_be_written_
 def test_a_server_that_crashes_loses_nothing_that_full_promised(
     postgresql_server: Server, postgresql_url: str, durability: Durability
 ) -> None:
-    writer = PostgreSQL(postgresql_url).open_writer(prefix(), durability)
+    writer = PostgreSQL(postgresql_url).open_writer(durability)
     written = [begin_runs(writer, 1)[0] for _ in range(20)]
     postgresql_server.stop(signal.SIGQUIT)  # what it had not given to the system is gone
     postgresql_server.start()

@@ -20,7 +20,7 @@ from penstock_history.database import Durability
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import file as sqlite_file
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing.probes import Story, prefix, reading
+from penstock_history.testing.probes import Story, reading
 
 GROUPS = 60
 TASKS = 7
@@ -36,7 +36,7 @@ def work(path: Path, durability: Durability, recorder: Recorder) -> list[list[St
     state: State = {}
     steps: list[list[State]] = [[state]]
     for session in range(GROUPS // SESSION):
-        writer = SQLite(path).open_writer(prefix(), durability)
+        writer = SQLite(path).open_writer(durability)
         story = Story(writer)
         for number in range(SESSION):
             root = story.flow(story.done(name=f"{session}-{number}", tags=("t",)), entrypoint="a:b")

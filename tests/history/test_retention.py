@@ -17,7 +17,7 @@ from penstock_history.database import Database, Writer
 from penstock_history.records import RunQuery, RunRecord
 from penstock_history.retention import Deleted, Retention, delete_runs, sweep
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing.probes import Story, prefix, reading
+from penstock_history.testing.probes import Story, reading
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Database:
 
 @pytest.fixture
 def writer(database: Database) -> Iterator[Writer]:
-    with closing(database.open_writer(prefix(), "fast")) as writer:
+    with closing(database.open_writer("fast")) as writer:
         yield writer
 
 
@@ -82,12 +82,12 @@ def test_a_run_whose_value_cannot_be_deleted_is_still_there(
         assert reader.run(stuck.id)
         assert reader.run(free.id)
         with caplog.at_level(logging.WARNING, logger="penstock"):
-            assert sweep(database, prefix(), Retention(age=timedelta(hours=1))) == Deleted(runs=1, values=0)
+            assert sweep(database, Retention(age=timedelta(hours=1))) == Deleted(runs=1, values=0)
         assert f"The run {stuck.id} is kept" in caplog.text
         assert reader.run(free.id) is None
         folder.unlink()
         hidden.rename(folder)
-        assert sweep(database, prefix(), Retention(age=timedelta(hours=1))) == Deleted(runs=2, values=1)
+        assert sweep(database, Retention(age=timedelta(hours=1))) == Deleted(runs=2, values=1)
         assert reader.run(stuck.id) is None
     with pytest.raises(ResultMissing):
         store.read("a")
@@ -101,7 +101,7 @@ def test_a_sweep_that_is_interrupted_is_finished_by_the_next(
     story.write()
     for key in "ab":
         store.delete(key)  # that far it came
-    assert sweep(database, prefix(), Retention(age=timedelta(hours=1))) == Deleted(runs=4, values=1)
+    assert sweep(database, Retention(age=timedelta(hours=1))) == Deleted(runs=4, values=1)
     with reading(database) as reader:
         assert reader.run(root.id) is None
 
@@ -115,7 +115,7 @@ def test_the_newest_are_kept(retention: Retention, database: Database, writer: W
     runs = [story.done(created=now - 1_000 * age) for age in range(1, 8)]
     old = story.begin(created=now - 1_000_000)
     story.write()
-    sweep(database, prefix(), retention)
+    sweep(database, retention)
     with reading(database) as reader:
         assert {run.id for run in reader.runs(RunQuery(limit=None))} == {runs[0].id, runs[1].id, old.id}
 
@@ -131,14 +131,14 @@ def grow(path: Path, flows: int, retention: Retention, every: int) -> list[int]:
     database = SQLite(path)
     sizes: list[int] = []
     for _ in range(flows // every):
-        with closing(database.open_writer(prefix(), "fast")) as writer:
+        with closing(database.open_writer("fast")) as writer:
             story = Story(writer)
             for _ in range(every):
                 root = story.flow(story.done(created=time.time(), tags=("steady",)), entrypoint="a:b")
                 for position in range(20):
                     story.log(story.done(inside=root, position=position), "a line of some length, as they are")
             story.write()
-        sweep(database, prefix(), retention)
+        sweep(database, retention)
         sizes.append(path.stat().st_size)
     return sizes
 
@@ -154,5 +154,5 @@ def test_the_file_is_bounded_under_steady_load(retention: Retention, tmp_path: P
 def test_space_is_given_back(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     before = grow(path, 200, Retention(), every=200)
-    assert sweep(SQLite(path), prefix(), Retention(count=10)).runs == 190 * 21
+    assert sweep(SQLite(path), Retention(count=10)).runs == 190 * 21
     assert path.stat().st_size < before[0] / 4

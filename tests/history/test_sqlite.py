@@ -22,7 +22,7 @@ from penstock_history.records import RunQuery
 from penstock_history.sqlite import filesystems
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.schema import VERSION
-from penstock_history.testing.probes import Companion, Story, prefix, reading, record_runs
+from penstock_history.testing.probes import Companion, Story, reading, record_runs
 from penstock_history.testing.suite import HistoryTests
 
 OLD = Path(__file__).parent / "files"
@@ -44,7 +44,7 @@ def path(tmp_path: Path) -> Path:
 
 def write_one(path: Path) -> UUID:
     """Record a flow run with a task run, as a process of its own would."""
-    writer = SQLite(path).open_writer(prefix(), "fast")
+    writer = SQLite(path).open_writer("fast")
     (root,) = record_runs(writer, 1, 1)
     writer.close()
     return root
@@ -57,7 +57,7 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_text("a poem\n" * 1000)
     path.chmod(0o600)
     for use in (
-        lambda: SQLite(path).open_writer(prefix(), "fast"),
+        lambda: SQLite(path).open_writer("fast"),
         lambda: SQLite(path).open_reader().runs(RunQuery()),
     ):
         with pytest.raises(HistoryError, match="file is not a database"):
@@ -71,7 +71,7 @@ def test_a_database_of_something_else_is_refused(path: Path) -> None:
     connection.close()
     path.chmod(0o600)
     with pytest.raises(HistoryError, match="not a history of Penstock's"):
-        SQLite(path).open_writer(prefix(), "fast")
+        SQLite(path).open_writer("fast")
     with pytest.raises(HistoryError, match="not a history of Penstock's"):
         SQLite(path).open_reader().runs(RunQuery())
 
@@ -99,7 +99,7 @@ def test_a_network_file_system_is_refused_with_advice(
     )
     monkeypatch.setattr(filesystems, "MOUNTS", mounts)
     with pytest.raises(HistoryError, match=r"network file system \(nfs4\).*local disk.*postgresql://"):
-        SQLite(path).open_writer(prefix(), "fast")
+        SQLite(path).open_writer("fast")
     assert not path.exists()
     assert filesystems.network_kind(tmp_path.parent) is None
 
@@ -108,18 +108,18 @@ def test_a_file_that_others_may_write_is_refused(path: Path) -> None:
     write_one(path)
     path.chmod(0o666)
     with pytest.raises(HistoryError, match=f"chmod go-w {path}"):
-        SQLite(path).open_writer(prefix(), "fast")
+        SQLite(path).open_writer("fast")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match=r"is a folder.*history\.db"):
-        SQLite(tmp_path).open_writer(prefix(), "fast")
+        SQLite(tmp_path).open_writer("fast")
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HistoryError, match="could not be opened|cannot be opened"):
-        SQLite(tmp_path / "file" / "history.db").open_writer(prefix(), "fast")
+        SQLite(tmp_path / "file" / "history.db").open_writer("fast")
 
 
 # --- who may look ---
@@ -129,7 +129,7 @@ def test_only_their_owner_reads_the_files(tmp_path: Path) -> None:
     path = tmp_path / "state" / "penstock" / "history.db"
     before = os.umask(0)
     try:
-        writer = SQLite(path).open_writer(prefix(), "fast")
+        writer = SQLite(path).open_writer("fast")
         record_runs(writer, 1, 1)
     finally:
         os.umask(before)
@@ -167,7 +167,7 @@ def _as_somebody_else(path: Path, root: UUID) -> int:
         if run is None or run.type != "COMPLETED" or reader.is_alive(run.owner):
             return 2
     try:
-        SQLite(path).open_writer(prefix(), "fast")
+        SQLite(path).open_writer("fast")
     except HistoryError as error:
         return 0 if "Permission denied" in str(error) else 3
     return 4
@@ -177,7 +177,7 @@ def _as_somebody_else(path: Path, root: UUID) -> int:
 
 
 def test_a_forked_child_records_through_a_writer_of_its_own(path: Path) -> None:
-    writer = SQLite(path).open_writer(prefix(), "fast")
+    writer = SQLite(path).open_writer("fast")
     with reading(SQLite(path)) as reader:
         (before,) = record_runs(writer, 1, 2)
         assert reader.run(before)
@@ -207,7 +207,7 @@ def _in_the_child(path: Path, inherited: Writer) -> int:
     else:
         return 3
     inherited.close()
-    own = SQLite(path).open_writer(prefix(), "fast")
+    own = SQLite(path).open_writer("fast")
     with reading(SQLite(path)) as reader:
         if not reader.is_alive(inherited.owner.id) or not reader.is_alive(own.owner.id):
             return 4
@@ -221,9 +221,9 @@ def test_a_child_does_not_keep_its_dead_parents_locks(path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
-from penstock_history.testing.probes import Story, prefix
+from penstock_history.testing.probes import Story
 from penstock_history.sqlite.database import SQLite
-writer = SQLite(Path({str(path)!r})).open_writer(prefix(), "fast")
+writer = SQLite(Path({str(path)!r})).open_writer("fast")
 story = Story(writer)
 run = story.begin()
 story.write()
@@ -237,7 +237,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False)
     child, run = done.stdout.split()
     try:
-        writer = SQLite(path).open_writer(prefix(), "fast")
+        writer = SQLite(path).open_writer("fast")
         assert [str(root) for root in writer.reap()] == [run]
         writer.close()
     finally:
@@ -316,7 +316,7 @@ def test_the_kept_file_of_this_version_is_what_a_new_one_would_be(path: Path) ->
 
 
 def test_the_log_is_brought_in_now_and_then(path: Path) -> None:
-    writer = SQLite(path).open_writer(prefix(), "fast")
+    writer = SQLite(path).open_writer("fast")
     log = Path(f"{path}-wal")
     sizes: list[int] = []
     for _ in range(40):
@@ -332,7 +332,7 @@ def test_the_log_is_brought_in_now_and_then(path: Path) -> None:
 
 
 def test_a_file_that_was_removed_is_noticed(path: Path) -> None:
-    writer = SQLite(path).open_writer(prefix(), "fast")
+    writer = SQLite(path).open_writer("fast")
     for file in path.parent.glob("history.db*"):
         file.unlink()
     with pytest.raises(HistoryWriteError, match="was removed"):

@@ -23,7 +23,7 @@ from penstock_history.database import Durability, Writer
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import file as sqlite_file
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing.probes import Story, prefix, reading
+from penstock_history.testing.probes import Story, reading
 
 T = TypeVar("T")
 DISK = FailingDisk("failing")
@@ -52,7 +52,7 @@ def work(path: Path, durability: Durability) -> tuple[list[str], list[HistoryWri
     again = Persistent()
     names: list[str] = []
     for session in range(2):
-        writer = again(partial(SQLite(path).open_writer, prefix(), durability))
+        writer = again(partial(SQLite(path).open_writer, durability))
         story = Story(writer)
         runs = []
         for number in range(6):
@@ -128,7 +128,7 @@ def test_a_disk_that_fails_at_any_point_damages_nothing(
 
 def fill(path: Path, make_room: Callable[[], object]) -> None:
     """Write until nothing more fits, make room, and go on; all that was written must be there."""
-    writer = SQLite(path).open_writer(prefix(), "full")
+    writer = SQLite(path).open_writer("full")
     story, written = Story(writer), list[str]()
     with pytest.raises(HistoryWriteError, match=f"{path} could not be written: .*disk"):
         while True:
@@ -170,7 +170,6 @@ import sys
 sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from penstock.errors import HistoryError
-from penstock_history.testing.probes import prefix
 from penstock_history.sqlite.database import SQLite
 from test_sqlite_failures import fill
 ballast = Path({str(tmp_path)!r}) / "ballast"
@@ -181,11 +180,11 @@ try:
 except OSError:
     pass
 try:
-    SQLite(Path({str(tmp_path)!r}) / "other" / "history.db").open_writer(prefix(), "fast")
+    SQLite(Path({str(tmp_path)!r}) / "other" / "history.db").open_writer("fast")
 except HistoryError as error:
     print("refused:", error)
 ballast.unlink()
-SQLite(Path({str(tmp_path)!r}) / "other" / "history.db").open_writer(prefix(), "fast").close()
+SQLite(Path({str(tmp_path)!r}) / "other" / "history.db").open_writer("fast").close()
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(

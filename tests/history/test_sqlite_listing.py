@@ -10,7 +10,7 @@ import pytest
 from penstock_history.records import RunQuery
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.reader import SQLiteReader
-from penstock_history.testing.probes import EPOCH, Story, prefix
+from penstock_history.testing.probes import EPOCH, Story
 
 
 class Counted:
@@ -19,7 +19,7 @@ class Counted:
     def __init__(self, path: Path, runs: int) -> None:
         self._database = SQLite(path)
         self._steps = 0
-        writer = self._database.open_writer(prefix(), "none")
+        writer = self._database.open_writer("none")
         story = Story(writer)
         root = story.done()
         for _ in range(runs):

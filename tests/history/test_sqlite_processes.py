@@ -17,7 +17,7 @@ from penstock.testing import wait_until
 from penstock_history.database import Writer
 from penstock_history.records import RunQuery
 from penstock_history.sqlite.database import SQLite
-from penstock_history.testing.probes import Companion, prefix, reading
+from penstock_history.testing.probes import Companion, reading
 
 
 def check(processes: int, transitions: int, path: Path) -> None:
@@ -70,7 +70,7 @@ def test_eight_processes_write_five_thousand_transitions_each(tmp_path: Path) ->
 def kill_writers(kills: int, tmp_path: Path) -> None:
     """Kill one writer after another, while one that lives goes on and each new one reaps."""
     database, acknowledged = SQLite(tmp_path / "history.db"), tmp_path / "acknowledged"
-    survivor = database.open_writer(prefix(), "fast")
+    survivor = database.open_writer("fast")
     for kill in range(kills):
         with Companion(database) as companion:
             companion.start(write_for_ever, str(acknowledged))

@@ -24,8 +24,8 @@ class Broken(SQLite):
         self._writer = fault if issubclass(fault, SQLiteWriter) else SQLiteWriter
         self._reader = fault if issubclass(fault, SQLiteReader) else SQLiteReader
 
-    def open_writer(self, prefix: int, durability: Durability) -> SQLiteWriter:
-        return self._writer(self._path, prefix, durability)
+    def open_writer(self, durability: Durability) -> SQLiteWriter:
+        return self._writer(self._path, durability)
 
     def open_reader(self) -> SQLiteReader:
         return self._reader(self._path, self._connect_reader)

@@ -28,10 +28,10 @@ class OnHost:
     def url(self) -> str:
         return self.database.url
 
-    def open_writer(self, prefix: int, durability: Durability) -> Writer:
+    def open_writer(self, durability: Durability) -> Writer:
         platform.node = lambda: self.host
         postgresql_owners.here = lambda: self.host
-        return self.database.open_writer(prefix, durability)
+        return self.database.open_writer(durability)
 
     def open_reader(self) -> Reader:
         return self.database.open_reader()

@@ -41,9 +41,9 @@ class PostgreSQL:
         """See `Database.url`."""
         return self._address.url
 
-    def open_writer(self, prefix: int, durability: Durability) -> PostgreSQLWriter:
+    def open_writer(self, durability: Durability) -> PostgreSQLWriter:
         """See `Database.open_writer`."""
-        return PostgreSQLWriter(self._address, prefix, durability, self._lease)
+        return PostgreSQLWriter(self._address, durability, self._lease)
 
     def open_reader(self) -> PostgreSQLReader:
         """See `Database.open_reader`."""

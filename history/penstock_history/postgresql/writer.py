@@ -35,7 +35,6 @@ class PostgreSQLWriter:
 
     Args:
         address: The database; its schema is made and brought up to date if need be.
-        prefix: What the ids of this process's runs have in common.
         durability: When a commit counts.
         lease: Seconds after which a process is dead whose connection was cut and that does not come back.
 
@@ -43,12 +42,12 @@ class PostgreSQLWriter:
         HistoryError: If there can be no history there.
     """
 
-    def __init__(self, address: Address, prefix: int, durability: Durability, lease: float) -> None:
+    def __init__(self, address: Address, durability: Durability, lease: float) -> None:
         self._url = address.url
         self._full = durability == "full"
         self._process = os.getpid()
         self._numbers = Numbers(self._number)
-        self._owner = OwnerRecord(0, prefix, os.getpid(), platform.node(), time.time())
+        self._owner = OwnerRecord(0, os.getpid(), platform.node(), time.time())
         self._session = Session(address, SETTINGS, HistoryWriteError, self._prepare)
         try:
             self._session.call(bring_up_to_date)

@@ -14,9 +14,7 @@ from uuid import UUID
 from penstock.clock import serve_timers_here
 from penstock.errors import HistoryError, HistoryWriteError, OwnerLost, ResumeConflict
 from penstock.logging import engine_logger
-from penstock.names import next_id
 from penstock_history.database import Database, Durability, Writer
-from penstock_history.keys import COUNTER_MASK
 from penstock_history.recording.backlog import Backlog, Batch, Promise
 from penstock_history.recording.lives import Life
 
@@ -206,7 +204,7 @@ class Scribe:
 
     def _open(self) -> Writer:
         try:
-            self._writer = writer = self._database.open_writer(next_id() & ~COUNTER_MASK, self._durability)
+            self._writer = writer = self._database.open_writer(self._durability)
             self._renewed = monotonic()
             crashed = writer.reap()
         except HistoryError as error:

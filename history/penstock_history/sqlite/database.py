@@ -33,9 +33,9 @@ class SQLite:
         """See `Database.url`."""
         return f"sqlite:///{self._path}"
 
-    def open_writer(self, prefix: int, durability: Durability) -> SQLiteWriter:
+    def open_writer(self, durability: Durability) -> SQLiteWriter:
         """See `Database.open_writer`."""
-        return SQLiteWriter(self._path, prefix, durability)
+        return SQLiteWriter(self._path, durability)
 
     def open_reader(self) -> SQLiteReader:
         """See `Database.open_reader`."""

@@ -35,21 +35,20 @@ class SQLiteWriter:
 
     Args:
         path: The file; it is made and brought up to date if need be.
-        prefix: What the ids of this process's runs have in common.
         durability: When a commit counts.
 
     Raises:
         HistoryError: If there can be no history there.
     """
 
-    def __init__(self, path: Path, prefix: int, durability: Durability) -> None:
+    def __init__(self, path: Path, durability: Durability) -> None:
         self._file = SQLiteFile(path, durability)
         self._numbers = Numbers(self._number)
         self._words: dict[str, int] = {}
         self._definitions: dict[Definition, int] = {}
         try:
             self._owners = OwnerLocks.beside(path)
-            self._owner = self._register(prefix)
+            self._owner = self._register()
         except BaseException:
             self._file.close()
             raise
@@ -131,9 +130,9 @@ class SQLiteWriter:
             self._owners.release(self._owner.id)
             self._file.close()
 
-    def _register(self, prefix: int) -> OwnerRecord:
+    def _register(self) -> OwnerRecord:
         """Write down who records. Its lock is held before anybody can see that it ought to be."""
-        owner = OwnerRecord(0, prefix, os.getpid(), platform.node(), time.time())
+        owner = OwnerRecord(0, os.getpid(), platform.node(), time.time())
         with self._file.transaction() as connection:
             owner = replace(owner, id=register(connection, owner))
             self._owners.claim(owner.id)

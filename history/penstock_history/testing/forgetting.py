@@ -9,7 +9,7 @@ from uuid import UUID
 from penstock.names import next_id
 from penstock_history.database import Database, Writer
 from penstock_history.records import RUNS, Group, RunQuery, RunRecord
-from penstock_history.testing.probes import Story, everything, prefix, reading, record_runs
+from penstock_history.testing.probes import Story, everything, reading, record_runs
 
 __all__ = ("ForgettingTests",)
 
@@ -95,7 +95,7 @@ class ForgettingTests:
 
     def test_a_history_can_be_brought_up_to_date_at_any_time(self, database: Database) -> None:
         version = database.migrate()
-        writer = database.open_writer(prefix(), "full")
+        writer = database.open_writer("full")
         (root,) = record_runs(writer, 1, 3)
         assert database.migrate() == version
         writer.compact()

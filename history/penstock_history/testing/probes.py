@@ -18,18 +18,13 @@ from penstock.testing import wait_until
 from penstock_history.database import Database, Durability, Reader, Writer
 from penstock_history.records import CHANGES, FLOWS, LOGS, RESULTS, RUNS, STATES, TYPES, Group, Kind, Row, RunRecord
 
-__all__ = ("EPOCH", "Companion", "Story", "buried", "everything", "prefix", "reading", "record_runs")
+__all__ = ("EPOCH", "Companion", "Story", "buried", "everything", "reading", "record_runs")
 
 EPOCH = 1_750_000_000.0
 """When the stories begin."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-
-def prefix() -> int:
-    """What the ids of this process have in common."""
-    return next_id() >> 46 << 46
 
 
 class Story:
@@ -273,7 +268,7 @@ class Companion:
 
 
 def _serve(database: Database, durability: Durability, line: Connection) -> None:
-    writer = database.open_writer(prefix(), durability)
+    writer = database.open_writer(durability)
     while (message := line.recv()) is not None:
         work, args, kwargs = message
         try:

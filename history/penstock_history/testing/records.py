@@ -9,7 +9,7 @@ from uuid import UUID
 from penstock.names import next_id
 from penstock_history.database import Database, Writer
 from penstock_history.records import RunQuery
-from penstock_history.testing.probes import EPOCH, Story, prefix, reading, record_runs
+from penstock_history.testing.probes import EPOCH, Story, reading, record_runs
 
 __all__ = ("RecordTests",)
 
@@ -29,7 +29,7 @@ class RecordTests:
             assert not list(reader.inside(nobody))
             assert reader.expired(age=0, count=0, size=0) == []
             assert not reader.is_alive(1)
-            writer = database.open_writer(prefix(), "fast")
+            writer = database.open_writer("fast")
             (root,) = record_runs(writer, 1, 1)
             assert [run.id for run in reader.runs(RunQuery())] == [root]
             writer.close()

@@ -22,7 +22,6 @@ import pytest
 
 from penstock_history.database import Database, Writer
 from penstock_history.testing.forgetting import ForgettingTests
-from penstock_history.testing.probes import prefix
 from penstock_history.testing.processes import ProcessTests
 from penstock_history.testing.questions import QuestionTests
 from penstock_history.testing.records import RecordTests
@@ -37,6 +36,6 @@ class HistoryTests(RecordTests, WritingTests, ProcessTests, QuestionTests, Forge
     @pytest.fixture
     def writer(self, database: Database) -> Iterator[Writer]:
         """This process's writer."""
-        writer = database.open_writer(prefix(), "fast")
+        writer = database.open_writer("fast")
         yield writer
         writer.close()

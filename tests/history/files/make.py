@@ -7,13 +7,13 @@ from pathlib import Path
 from penstock_history.records import RUNS
 from penstock_history.sqlite.database import SQLite
 from penstock_history.sqlite.schema import VERSION
-from penstock_history.testing.probes import EPOCH, Story, prefix
+from penstock_history.testing.probes import EPOCH, Story
 
 
 def main() -> None:
     """Write the file beside this one."""
     path = Path(__file__).parent / f"v{VERSION}.db"
-    writer = SQLite(path).open_writer(prefix(), "full")
+    writer = SQLite(path).open_writer("full")
     story = Story(writer)
     root = story.begin(name="amber-falcon", tags=("etl",), created=EPOCH)
     story.flow(root, entrypoint="flows.py:main", parameters="{}", code="c0de", version="1")

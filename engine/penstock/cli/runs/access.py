@@ -10,10 +10,8 @@ from typing import Any
 from penstock.cli.output import printable
 from penstock.cli.words import iso, local_time
 from penstock.errors import RunNotFound
-from penstock.names import next_id
 from penstock_history.database import Reader, Writer
 from penstock_history.history import History
-from penstock_history.keys import COUNTER_MASK
 from penstock_history.records import UNFINISHED, RunRecord
 
 __all__ = ("facts_of", "has_ended", "reading", "the_run", "watch", "writing")
@@ -43,7 +41,7 @@ def writing() -> Generator[Writer, None, None]:
     Raises:
         HistoryError: If it cannot be written.
     """
-    with closing(History().database.open_writer(next_id() & ~COUNTER_MASK, "full")) as writer:
+    with closing(History().database.open_writer("full")) as writer:
         yield writer
 
 

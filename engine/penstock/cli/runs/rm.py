@@ -82,13 +82,11 @@ def _expired(reader: Reader, retention: Retention) -> list[RunRecord]:
 
 def _delete(reader: Reader, doomed: Iterable[RunRecord], retention: Retention | None) -> Deleted:
     from penstock.cli.runs.access import writing
-    from penstock.names import next_id
     from penstock_history.history import History
-    from penstock_history.keys import COUNTER_MASK
     from penstock_history.retention import delete_runs, sweep
 
     if retention is not None:
-        return sweep(History().database, next_id() & ~COUNTER_MASK, retention)
+        return sweep(History().database, retention)
     with writing() as writer:
         return delete_runs(reader, writer, [run.id for run in doomed])
 
