@@ -14,6 +14,7 @@ from penstock.settings import home, settings
 from penstock_history.database import Database, Durability
 from penstock_history.recording.recorder import EngineView, Recorder
 from penstock_history.records import UNFINISHED, AttemptRecord, LogRecord, RunQuery, RunRecord, StateRecord
+from penstock_history.retention import Retention
 from penstock_history.urls import open_database
 
 __all__ = ("History",)
@@ -32,17 +33,23 @@ class History:
             power fails; with ``"full"`` every run is recorded on the disk before anybody is told, and fails if that
             cannot be; with ``"none"`` nobody waits for anything. By default what ``PENSTOCK_DURABILITY`` says, or
             ``"fast"``.
+        retention: How much of the past is kept, while an engine records here; by default what ``PENSTOCK_RETENTION``
+            says, or all of it.
 
     Raises:
         ConfigurationError: If one of them cannot work.
     """
 
     def __init__(
-        self, url: str | os.PathLike[str] | Database | None = None, durability: Durability | None = None
+        self,
+        url: str | os.PathLike[str] | Database | None = None,
+        durability: Durability | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self._database = _database_at(url)
         self.durability: Durability = durability or settings("durability", _durability, "fast")
         _durability(self.durability)
+        self.retention: Retention | None = retention or settings("retention", Retention.parse, None)
 
     @property
     def url(self) -> str:
@@ -130,16 +137,17 @@ class History:
         """What records the runs of an engine here; one for each process and database, whoever asks.
 
         Raises:
-            ConfigurationError: If the process records there already, with another durability.
+            ConfigurationError: If the process records there already, with another durability or retention.
         """
+        terms = self.durability, self.retention
         with _lock:
             recorder = _recorders.get(self.url)
-            if recorder is None or (recorder.durability != self.durability and not recorder.is_used):
-                recorder = _recorders[self.url] = Recorder(self._database, self.durability)
-        if recorder.durability != self.durability:
+            if recorder is None or (recorder.terms != terms and not recorder.is_used):
+                recorder = _recorders[self.url] = Recorder(self._database, self.durability, self.retention)
+        if recorder.terms != terms:
             raise ConfigurationError(
-                f"This process records into {self.url} with durability={recorder.durability!r} already: use that, and "
-                f"not {self.durability!r}, or another history."
+                f"This process records into {self.url} already, with {_say(*recorder.terms)}: use that, and not "
+                f"{_say(*terms)}, or another history."
             )
         recorder.add(engine)
         return recorder
@@ -178,6 +186,10 @@ def _durability(text: str) -> Durability:
         if text == durability:
             return durability
     raise ConfigurationError(f"durability={text!r}: give 'none', 'fast' or 'full'.")
+
+
+def _say(durability: Durability, retention: Retention | None) -> str:
+    return f"durability={durability!r} and retention={retention!r}"
 
 
 def _uuid(run_id: UUID | str) -> UUID:

@@ -6,19 +6,21 @@ and a run that is still listed may have lost its values, but no value is left th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from typing import Protocol
 from uuid import UUID
 
 from penstock.errors import ConfigurationError, ResultError, ResultMissing
 from penstock.logging import engine_logger
+from penstock.quantities import bytes_in, seconds_in
 from penstock.wiring import open_store
 from penstock_history.database import Database, Reader, Writer
 
-__all__ = ("Deleted", "Retention", "delete_runs", "sweep")
+__all__ = ("Deleted", "Deletes", "Retention", "delete_runs", "part_with_the_past", "sweep")
 
 _AT_ONCE = 100
 """Root runs after whose deletion it is asked again what is too much."""
@@ -47,6 +49,23 @@ class Retention:
             if limit is not None and limit < 0:
                 raise ConfigurationError(f"Retention({name}={getattr(self, name)!r}): give nothing, 0 or more")
 
+    @classmethod
+    def parse(cls, text: str) -> Retention:
+        """Read a setting: an age, a number of runs, a size, or several of them, as in ``30d 10000 2GB``.
+
+        Raises:
+            ValueError: If a word is none of these.
+        """
+        limits: dict[str, timedelta | int] = {}
+        for word in text.split():
+            if word.isdecimal():
+                limits["count"] = int(word)
+            elif word[-1] in "bB":
+                limits["size"] = bytes_in(word)
+            else:
+                limits["age"] = timedelta(seconds=seconds_in(word))
+        return cls(**limits)  # type: ignore[arg-type]
+
     def expired(self, reader: Reader) -> list[UUID]:
         """The root runs to part with, oldest first."""
         return reader.expired(age=self._seconds, count=self.count, size=self.size)
@@ -54,6 +73,14 @@ class Retention:
     @property
     def _seconds(self) -> float | None:
         return None if self.age is None else self.age.total_seconds()
+
+
+class Deletes(Protocol):
+    """What deletes rows: a `Writer`, or what has one."""
+
+    def delete(self, roots: Sequence[UUID]) -> int:
+        """See `Writer.delete`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +117,7 @@ def delete_runs(reader: Reader, writer: Writer, roots: Iterable[UUID]) -> Delete
 
 
 def sweep(database: Database, retention: Retention) -> Deleted:
-    """Delete what is too old, too many or too much, and give the space back.
-
-    A run whose values cannot be deleted now is kept, and named in a warning.
+    """`part_with_the_past`, and give the space back.
 
     Args:
         database: The history.
@@ -102,25 +127,31 @@ def sweep(database: Database, retention: Retention) -> Deleted:
         HistoryError: If the history could not be read or written.
     """
     with closing(database.open_reader()) as reader, closing(database.open_writer("fast")) as writer:
-        deleted, seen = Deleted(), set[UUID]()
-        while doomed := list(islice((root for root in retention.expired(reader) if root not in seen), _AT_ONCE)):
-            seen.update(doomed)
-            deleted += _delete_what_can_be(reader, writer, doomed)
+        deleted = sum(part_with_the_past(reader, writer, retention), Deleted())
         if deleted.runs:
             writer.compact()
     return deleted
 
 
-def _delete_what_can_be(reader: Reader, writer: Writer, roots: Iterable[UUID]) -> Deleted:
-    values, emptied = 0, list[UUID]()
-    for root in roots:
-        try:
-            values += _delete_values(reader, root)
-        except ResultError as error:
-            engine_logger.warning("The run %s is kept, because a value of it could not be deleted: %s", root, error)
-        else:
-            emptied.append(root)
-    return Deleted(writer.delete(emptied), values)
+def part_with_the_past(reader: Reader, writer: Deletes, retention: Retention) -> Iterator[Deleted]:
+    """Delete what is too old, too many or too much, a root run at a time, so that whoever asks can stop in between.
+
+    A run whose values cannot be deleted now is kept, and named in a warning.
+    """
+    seen = set[UUID]()
+    while doomed := list(islice((root for root in retention.expired(reader) if root not in seen), _AT_ONCE)):
+        seen.update(doomed)
+        for root in doomed:
+            yield _delete_if_it_can_be(reader, writer, root)
+
+
+def _delete_if_it_can_be(reader: Reader, writer: Deletes, root: UUID) -> Deleted:
+    try:
+        values = _delete_values(reader, root)
+    except ResultError as error:
+        engine_logger.warning("The run %s is kept, because a value of it could not be deleted: %s", root, error)
+        return Deleted()
+    return Deleted(writer.delete([root]), values)
 
 
 def _has_ended(reader: Reader, root: UUID) -> bool:

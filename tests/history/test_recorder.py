@@ -344,7 +344,7 @@ def test_the_inner_engine_leaves_the_outer_one_its_history(history: History) -> 
 
 def test_one_history_has_one_durability(history: History) -> None:
     with recording(history):
-        with pytest.raises(ConfigurationError, match=r"durability='fast' already.*not 'full'"):
+        with pytest.raises(ConfigurationError, match=r"already, with durability='fast'.*not durability='full'"):
             Engine(history=History(history.url, "full"))
     with Engine(history=History(history.url, "full")):
         flow(lambda: double(1), name="main")()

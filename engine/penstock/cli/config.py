@@ -18,6 +18,7 @@ DEFAULTS = {
     "home": "",
     "history": "history.db in the home; none for an Engine",
     "durability": "fast",
+    "retention": "everything is kept",
     "results": "results in the home",
     "persist_results": "false",
     "refresh_cache": "false",

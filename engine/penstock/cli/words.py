@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time  # noqa: TID251 (a command's user lives by the system's clock)
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 import click
 
 from penstock.cli.output import Cell
+from penstock.quantities import bytes_in, seconds_in
 
 __all__ = ("age", "byte_count", "duration", "iso", "local_time", "moment", "size", "state_cell")
+
+T = TypeVar("T")
 
 _STYLES = {
     "SCHEDULED": "yellow",
@@ -68,15 +72,9 @@ def iso(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds).astimezone().isoformat()
 
 
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
 def age(text: str) -> float:
     """Read a length of time, for an option: ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``, in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)", text.strip())
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no length of time: write 90s, 15m, 12h, 30d or 2w.")
-    return float(found[1]) * _UNITS[found[2]]
+    return _read(seconds_in, text)
 
 
 def moment(text: str) -> float:
@@ -95,8 +93,11 @@ def moment(text: str) -> float:
 
 def size(text: str) -> int:
     """Read a number of bytes, for an option: ``500kB``, ``2GB``, ``1GiB``."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is no size: write 500kB, 200MB or 2GB.")
-    step = 1024 if found[3] else 1000
-    return int(float(found[1]) * step ** " kmgt".index(found[2].lower() or " "))
+    return _read(bytes_in, text)
+
+
+def _read(convert: Callable[[str], T], text: str) -> T:
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None

@@ -51,6 +51,7 @@ from penstock_history.recording.scribe import Scribe
 from penstock_history.recording.visits import lives_of_visits
 from penstock_history.resuming.changes import code_or_none
 from penstock_history.resuming.entrypoints import entrypoint_of
+from penstock_history.retention import Retention
 
 __all__ = ("Recorder",)
 
@@ -72,14 +73,17 @@ class Recorder:
     Args:
         database: Where it is kept.
         durability: When a commit counts.
+        retention: How much is kept; None for all.
 
     Attributes:
         durability: When a commit counts.
+        terms: Durability and retention.
         room: While runs begin faster than they can be written, what the next should wait for.
     """
 
-    def __init__(self, database: Database, durability: Durability) -> None:
+    def __init__(self, database: Database, durability: Durability, retention: Retention | None = None) -> None:
         self.durability: Durability = durability
+        self.terms = durability, retention
         self.room: Signal | None = None
         self._database = database
         self._lock = threading.Lock()
@@ -92,7 +96,7 @@ class Recorder:
     def _begin_anew(self) -> None:
         """Have nothing to do with what has been recorded so far: its owner is gone, and with him what he knew."""
         self._first = next_id()
-        self._scribe = Scribe(self._database, self.durability, self._forsake, self._make_room, self._cancel)
+        self._scribe = Scribe(self._database, *self.terms, self._forsake, self._make_room, self._cancel)
         self._backlog = self._scribe.backlog
 
     def take(self, run: Run, state: State) -> None:

@@ -7,7 +7,10 @@ that cannot be written is tried again and again, less and less often; what waits
 from __future__ import annotations
 
 import threading  # noqa: TID251 (this is the writer's thread)
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic, sleep  # noqa: TID251 (a lease is renewed in real time, whatever clock the runs have)
 from uuid import UUID
 
@@ -16,7 +19,9 @@ from penstock.errors import HistoryError, HistoryWriteError, OwnerLost, ResumeCo
 from penstock.logging import engine_logger
 from penstock_history.database import Database, Durability, Writer
 from penstock_history.recording.backlog import Backlog, Batch, Promise
+from penstock_history.recording.housekeeper import Housekeeper
 from penstock_history.recording.lives import Life
+from penstock_history.retention import Retention
 
 __all__ = ("Scribe",)
 
@@ -50,6 +55,7 @@ class Scribe:
     Args:
         database: Where to write.
         durability: When a commit counts.
+        retention: How much is kept; None for all.
         forsake: Called when this process was taken for dead, so that nothing that it has begun may go on.
         make_room: Called when less waits than before, or when nothing can be written.
         cancel: Called with the runs that other processes want cancelled.
@@ -63,6 +69,7 @@ class Scribe:
         self,
         database: Database,
         durability: Durability,
+        retention: Retention | None,
         forsake: Callable[[OwnerLost], None],
         make_room: Callable[[], None],
         cancel: Callable[[Sequence[UUID]], None],
@@ -84,6 +91,8 @@ class Scribe:
         self._is_lost = False
         self._renewed = 0.0
         self._listened = 0.0
+        self._deletions: SimpleQueue[tuple[Sequence[UUID], Future[int]]] = SimpleQueue()
+        self._housekeeper = None if retention is None else Housekeeper(database, retention, self)
 
     @property
     def is_running(self) -> bool:
@@ -103,6 +112,7 @@ class Scribe:
 
     def close(self, timeout: float) -> None:
         """Write what waits, for at most ``timeout`` seconds, and let go of the database."""
+        self._end_housekeeping()
         with self._lock:
             thread = self._thread
             self._closing.set()
@@ -118,6 +128,29 @@ class Scribe:
                 self._database.url,
             )
 
+    def _end_housekeeping(self) -> None:
+        """Let a housekeeper who has just begun, or is about to, part with one run."""
+        if self._housekeeper is not None and self._thread is not None:
+            self.backlog.hurry()
+            self._opened.wait()
+            self._housekeeper.stop()
+
+    def delete(self, roots: Sequence[UUID]) -> int:
+        """Delete root runs between two groups; blocks until they are gone.
+
+        Returns:
+            How many runs went, with those inside them.
+
+        Raises:
+            HistoryError: If they could not be deleted.
+        """
+        gone: Future[int] = Future()
+        self._deletions.put((roots, gone))
+        self.backlog.hurry()
+        if self._closing.is_set():  # the thread may have looked for the last time
+            self._refuse_deletions()
+        return gone.result()
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and not self._closing.is_set():
@@ -130,6 +163,7 @@ class Scribe:
             self._rest()
             self._write_what_waits()
         self._write_the_last()
+        self._refuse_deletions()
         if self._writer is not None:
             self._writer.close()
 
@@ -179,10 +213,27 @@ class Scribe:
                 raise
             batch.written()
             self._make_room()
+        self._delete_what_is_doomed(writer)
         if monotonic() - self._listened > _LISTEN:
             self._listened = monotonic()
             if wanted := writer.to_cancel():
                 self._cancel(wanted)
+
+    def _delete_what_is_doomed(self, writer: Writer) -> None:
+        for roots, gone in self._take_deletions():
+            try:
+                gone.set_result(writer.delete(roots))
+            except HistoryError as error:
+                gone.set_exception(error)
+
+    def _refuse_deletions(self) -> None:
+        for _, gone in self._take_deletions():
+            gone.set_exception(HistoryWriteError(f"The history {self._database.url} is not written now."))
+
+    def _take_deletions(self) -> Iterator[tuple[Sequence[UUID], Future[int]]]:
+        with suppress(Empty):
+            while True:
+                yield self._deletions.get_nowait()
 
     def _write(self, writer: Writer, batch: Batch) -> None:
         try:
@@ -212,6 +263,8 @@ class Scribe:
             raise
         else:
             self._error = None
+            if self._housekeeper is not None:
+                self._housekeeper.start()
         finally:
             self._opened.set()
         if crashed:
@@ -236,6 +289,7 @@ class Scribe:
                 error,
             )
         self._make_room()
+        self._refuse_deletions()
         held = list[Promise]()
         for promise in promises:
             if promise.firm and monotonic() - promise.since < _PATIENCE and not self._closing.is_set():

@@ -106,6 +106,7 @@ class SQLiteWriter:
         for root in roots:
             while (piece := self._delete_piece(root)) is not None:
                 count += piece
+                self._file.checkpoint_sometimes()
         with self._file.transaction() as connection:
             forget(connection)
         return count
