@@ -108,7 +108,7 @@ class Reader(Protocol):
         ...
 
     def attempts(self, run_id: UUID) -> list[AttemptRecord]:
-        """A run's attempts that ended, in order."""
+        """A run's attempts, in order; the last may still go on."""
         ...
 
     def logs(self, root: UUID, after: int = 0, limit: int | None = None) -> list[LogRecord]:

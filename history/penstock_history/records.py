@@ -158,6 +158,7 @@ class RunRecord:
         entrypoint: Where its flow is found, for a root flow run.
         parameters: Its flow's parameters as JSON text, or None if they were not recorded.
         code: A digest of its code.
+        version: What its flow's author calls this state of the code.
         resumes: The run that it continues.
         resumed_by: The run that continues it.
         result: Its stored value, as `ResultReference.describe` gives it.

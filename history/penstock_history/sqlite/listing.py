@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from penstock_history.records import TYPES, RunQuery
-from penstock_history.sqlite.rows import JOINED, RUN, Row
+from penstock_history.records import TYPES, Row, RunQuery
+from penstock_history.sqlite.rows import JOINED, RUN
 from penstock_history.sqlite.schema import COMPLETED
 from penstock_history.sqlite.tree import find, inside
 

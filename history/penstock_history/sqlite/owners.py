@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Callable
 from uuid import UUID
 
-from penstock_history.keys import COUNTER_MASK, key_of, to_uuid
+from penstock_history.keys import COUNTER_BITS, COUNTER_MASK, key_of, to_uuid
 from penstock_history.records import OwnerRecord
 from penstock_history.sqlite.deletion import forget
-from penstock_history.sqlite.schema import COMPLETED, CRASHED
+from penstock_history.sqlite.schema import CRASHED, GOES_ON
 
 __all__ = ("bury", "end", "is_recording", "number_of_prefix", "register")
 
@@ -57,8 +57,9 @@ def bury(connection: sqlite3.Connection, is_alive: Callable[[int], bool], now: f
 
 def end(connection: sqlite3.Connection, owner: int, now: float) -> None:
     """Write down that a process records no more; what it left unfinished is for `bury`."""
-    unfinished = f"""SELECT 1 FROM runs INDEXED BY runs_by_state JOIN prefixes ON prefixes.number = runs.id >> 32
-        WHERE type < {COMPLETED} AND type <> {COMPLETED} AND prefixes.owner = owners.id"""
+    unfinished = f"""SELECT 1 FROM runs INDEXED BY runs_by_state
+        JOIN prefixes ON prefixes.number = runs.id >> {COUNTER_BITS}
+        WHERE {GOES_ON} AND prefixes.owner = owners.id"""
     connection.execute(f"UPDATE owners SET ended = ? WHERE id = ? AND NOT EXISTS ({unfinished})", (now, owner))
     forget(connection, owner)
 
@@ -68,7 +69,7 @@ def _crash(connection: sqlite3.Connection, number: int, message: str, now: float
         f"""UPDATE runs INDEXED BY runs_by_state
         SET sequence = sequence + 1, type = {CRASHED}, state = NULL, message = ?, ended = ?,
             worker = NULL, seconds = NULL
-        WHERE type < {COMPLETED} AND type <> {COMPLETED} AND id BETWEEN ? AND ?
+        WHERE {GOES_ON} AND id BETWEEN ? AND ?
         RETURNING id, root""",
         (message, now, key_of(number, 0), key_of(number, COUNTER_MASK)),
     ).fetchall()

@@ -5,18 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import orjson
 
 from penstock_history.keys import COUNTER_BITS, to_uuid
-from penstock_history.records import RunRecord
+from penstock_history.records import Row, RunRecord
 from penstock_history.rows import run_record
 
-__all__ = ("JOINED", "RUN", "Row", "Rows")
-
-Row = tuple[Any, ...]
+__all__ = ("JOINED", "RUN", "Rows")
 
 RUN = """
     runs.id, runs.created, runs.parent, runs.root, definitions.kind, runs.name, definitions.name, runs.position,

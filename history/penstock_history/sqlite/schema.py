@@ -25,12 +25,16 @@ from penstock.errors import HistoryError
 from penstock_history.faults import point
 from penstock_history.records import TYPES
 
-__all__ = ("APPLICATION", "COMPLETED", "CRASHED", "VERSION", "check_version", "migrate")
+__all__ = ("APPLICATION", "COMPLETED", "CRASHED", "GOES_ON", "VERSION", "check_version", "migrate")
 
 APPLICATION = 0x50_53_48_31
 """The file's ``application_id``: it says that a database is a history and not something else."""
 
 COMPLETED, CRASHED = TYPES.index("COMPLETED"), TYPES.index("CRASHED")
+
+GOES_ON = f"type < {COMPLETED} AND type <> {COMPLETED}"
+"""What is true of runs that go on. The second half adds nothing but what ``runs_by_state`` says of its rows, word for
+word: only so does SQLite look there."""
 
 _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
