@@ -12,7 +12,7 @@ import fsspec.asyn
 import pytest
 import rgw as gateways
 import s3server
-from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from penstock.results import ResultStore
 from penstock_results.testing import OpenStore
@@ -30,6 +30,11 @@ class Elsewhere(MemoryFileSystem):
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
         return str(super()._strip_protocol(path.removeprefix("elsewhere://")))
+
+    def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> MemoryFile:
+        """Give each reader a position of its own; fsspec's memory has one for all."""
+        file = super()._open(path, mode, *args, **kwargs)
+        return MemoryFile(self, path, file.getvalue()) if mode == "rb" else file
 
 
 fsspec.register_implementation("elsewhere", Elsewhere)
