@@ -31,13 +31,19 @@ def test_a_broken_database_fails_the_test_that_names_its_fault(
         run(FAULTS[fault], Broken(tmp_path / "history.db", fault))
 
 
+def test_an_heir_that_lacks_something_is_told(tmp_path: Path) -> None:
+    database = SQLite(tmp_path / "history.db")
+    with pytest.raises(NotImplementedError, match=r"HistoryTests\.lose"):
+        run("test_who_was_taken_for_dead_writes_no_more", database, HistoryTests())
+
+
 def test_the_harness_passes_a_sound_database(tmp_path: Path) -> None:
     run("test_every_question_gets_the_newest_that_fit", SQLite(tmp_path / "history.db"))
 
 
-def run(name: str, database: SQLite) -> None:
+def run(name: str, database: SQLite, suite: HistoryTests | None = None) -> None:
     """Call a test of the suite as pytest would."""
-    test: Callable[..., None] = getattr(Suite(), name)
+    test: Callable[..., None] = getattr(suite or Suite(), name)
     wanted = inspect.signature(test).parameters
     writer = database.open_writer("fast") if "writer" in wanted else None
     arguments = {"database": database, "writer": writer}
