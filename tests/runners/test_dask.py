@@ -15,9 +15,10 @@ from typing import Any
 import psutil
 import pytest
 from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill, listening, where
+from runner_calls import one
 
 from penstock.errors import Cancelled, ConfigurationError, CrashedRun, MissingContextError, RunnerError
-from penstock.ports import Call, LogLine, Outcome
+from penstock.ports import Call, LogLine
 from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
@@ -40,12 +41,6 @@ class TestDask(ClusterRunnerTests):
     @pytest.fixture
     def runner(self, shared: TaskRunner) -> TaskRunner:
         return shared
-
-
-def run(runner: TaskRunner, function: Any, *args: Any, **options: Any) -> Outcome:
-    calls, reports = make_calls(function, [args], **options), Reports(30.0)
-    runner.submit(calls, reports)
-    return reports.of(calls)[0]
 
 
 # --- settings ---
@@ -75,13 +70,13 @@ def test_a_named_cluster_class_grows_from_nothing_where_it_may_adapt() -> None:
     with DaskTaskRunner(
         cluster_class="distributed.LocalCluster", cluster_kwargs=kwargs, adapt_kwargs={"minimum": 0, "maximum": 1}
     ) as runner:
-        assert run(runner, probes.add, 1).value == 1
+        assert one(runner, probes.add, 1).value == 1
 
 
 def test_dask_writes_its_report_when_the_runner_is_closed(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     with DaskTaskRunner(cluster_kwargs={"n_workers": 1}, performance_report_path=report) as runner:
-        assert run(runner, probes.add, 1).value == 1
+        assert one(runner, probes.add, 1).value == 1
         assert not report.exists()
     assert "Dask Performance Report" in report.read_text()
 
@@ -125,8 +120,8 @@ def test_a_cluster_that_was_handed_in_is_left_as_it_was(tmp_path: Path) -> None:
         runner = DaskTaskRunner(cluster=cluster)
         with runner.duplicate() as runner:
             assert runner.capacity == 2
-            assert run(runner, probes.add, 1, 2).value == 3
-            assert run(runner, note_and_make, tmp_path / "entries").value.size > 1_000_000
+            assert one(runner, probes.add, 1, 2).value == 3
+            assert one(runner, note_and_make, tmp_path / "entries").value.size > 1_000_000
         assert cluster.status.name == "running"
         assert client.submit(probes.add, 1, 1).result() == 2
         wait_until(lambda: set(cluster.scheduler.clients) == clients, "the runner's client to be gone", 10.0)
@@ -142,7 +137,7 @@ def _topics(cluster: Any) -> list[str]:
 def test_a_cluster_of_threads_in_this_process_works_too() -> None:
     with DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 2, "processes": False}) as runner:
         assert runner.capacity == 2
-        assert run(runner, where).value == os.getpid()
+        assert one(runner, where).value == os.getpid()
 
 
 def test_our_own_cluster_leaves_the_environment_alone_and_listens_on_loopback_only() -> None:
@@ -205,7 +200,7 @@ def test_on_somebody_elses_cluster_a_lost_task_is_not_run_again(tmp_path: Path) 
         crash = reports.of([call])[0].crash
         assert isinstance(crash, CrashedRun)
         assert (crash.reason, crash.entered) == ("worker_lost", True)
-        assert run(runner, probes.add, 1).value == 1
+        assert one(runner, probes.add, 1).value == 1
         assert len(entries(file)) == 1
 
 
@@ -216,13 +211,13 @@ def hold_with_pid(file: Path, release: Path) -> None:
 def test_a_kept_value_that_is_lost_with_its_worker_is_named_and_not_made_again(tmp_path: Path) -> None:
     file = tmp_path / "entries"
     with DaskTaskRunner(cluster_kwargs={"n_workers": 1}) as runner:
-        reference = run(runner, note_and_make, file).value
-        os.kill(run(runner, where).value, signal.SIGKILL)
-        wait_until(lambda: run(runner, probes.add, 1).value == 1, "a new worker")
+        reference = one(runner, note_and_make, file).value
+        os.kill(one(runner, where).value, signal.SIGKILL)
+        wait_until(lambda: one(runner, probes.add, 1).value == 1, "a new worker")
         with pytest.raises(CrashedRun) as caught:
             reference.load()
         assert caught.value.reason == "value_lost"
-        crash = run(runner, len, reference).crash
+        crash = one(runner, len, reference).crash
         assert isinstance(crash, CrashedRun)
         assert crash.reason == "value_lost"
     assert len(entries(file)) == 1
@@ -243,7 +238,7 @@ def test_a_scheduler_that_is_lost_is_a_crash_by_that_name() -> None:
     helper = subprocess.Popen([*worker, "--no-dashboard"], **options)  # type: ignore[call-overload]
     try:
         with DaskTaskRunner(address=address, client_kwargs={"timeout": 20}) as runner:
-            assert run(runner, probes.add, 1).value == 1
+            assert one(runner, probes.add, 1).value == 1
             (call,), reports = make_calls(probes.nap, [(30.0,)]), Reports(10.0)
             runner.submit([call], reports)
             scheduler.kill()
@@ -265,16 +260,16 @@ def use_client(number: int) -> int:
 
 
 def test_a_task_can_use_the_cluster_that_it_runs_on(shared: TaskRunner) -> None:
-    assert run(shared, use_client, 1).value == 2
+    assert one(shared, use_client, 1).value == 2
     with pytest.raises(MissingContextError, match="not a Dask worker"), get_dask_client():
         pass
 
 
 def test_resources_hold_a_call_back(shared: TaskRunner) -> None:
-    assert run(shared, probes.add, 1, options={"resources": {"LICENCE": 1}, "priority": 5}).value == 1
+    assert one(shared, probes.add, 1, options={"resources": {"LICENCE": 1}, "priority": 5}).value == 1
     (call,), reports = make_calls(probes.add, [(1,)], options={"resources": {"NONE": 1}}), Reports(10.0)
     shared.submit([call], reports)
-    assert run(shared, probes.add, 2).value == 2
+    assert one(shared, probes.add, 2).value == 2
     assert shared.cancel(call)
     assert isinstance(reports.of([call])[0].error, Cancelled)
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from cluster_runners import LEASE, ClusterRunnerTests, gone_after_kill
+from runner_calls import one
 
 from penstock.errors import Cancelled, ConfigurationError
-from penstock.ports import Outcome
 from penstock.testing import wait_until
 from penstock_runners import probes
 from penstock_runners.base import TaskRunner
@@ -49,12 +49,6 @@ class TestRay(ClusterRunnerTests):
         return shared
 
 
-def run(runner: TaskRunner, function: Any, *args: Any, **options: Any) -> Outcome:
-    calls, reports = make_calls(function, [args], **options), Reports(30.0)
-    runner.submit(calls, reports)
-    return reports.of(calls)[0]
-
-
 def resources() -> dict[str, Any]:
     import ray
 
@@ -65,14 +59,14 @@ def test_a_session_that_was_there_is_left_as_it_was(shared: TaskRunner) -> None:
     import ray
 
     with RayTaskRunner() as runner:
-        assert run(runner, probes.add, 1).value == 1
+        assert one(runner, probes.add, 1).value == 1
     assert ray.is_initialized()
-    assert run(shared, probes.add, 1).value == 1
+    assert one(shared, probes.add, 1).value == 1
 
 
 def test_options_of_a_task_and_of_a_block_reach_ray(shared: TaskRunner) -> None:
-    assert run(shared, resources).value["CPU"] == 1.0
-    assert run(shared, resources, options={"num_cpus": 2, "priority": 1}).value["CPU"] == 2.0
+    assert one(shared, resources).value["CPU"] == 1.0
+    assert one(shared, resources, options={"num_cpus": 2, "priority": 1}).value["CPU"] == 2.0
     calls, reports = make_calls(resources, [()], options={"num_cpus": 2}), Reports(30.0)
     with remote_options(num_cpus=1), remote_options(resources={"LICENCE": 1}):
         calls = [replace(call, context=copy_context()) for call in calls]
@@ -128,7 +122,7 @@ def test_cancelling_a_running_call_ends_it(shared: TaskRunner, tmp_path: Path) -
     wait_until(lambda: bool(entries(file)), "the call to be entered")
     assert shared.cancel(call)
     assert isinstance(reports.of([call])[0].error, Cancelled)
-    assert run(shared, probes.add, 1).value == 1
+    assert one(shared, probes.add, 1).value == 1
 
 
 _DRIVER = """
