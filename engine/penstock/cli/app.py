@@ -27,8 +27,8 @@ __all__ = ("main", "penstock")
 def penstock() -> None:
     """Run flows, and look at what was run.
 
-    Everything is read from the history and the result store that the settings name; no server is needed, and the
-    program that recorded it need not be running.
+    Everything is read from the history that PENSTOCK_HISTORY names and the result store that PENSTOCK_RESULTS names,
+    or from those in the home; no server is needed, and the program that recorded it need not be running.
     """
 
 

@@ -40,7 +40,8 @@ def ls(prefix: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif not found:
-        print_line(f"No result in {store!r} has a key like that." if prefix else f"{store!r} is empty.")
+        what = f"No result in {store!r} has a key like that" if prefix else f"{store!r} is empty"
+        print_line(f"{what}. PENSTOCK_RESULTS names another store.")
     else:
         columns = [Column("WRITTEN"), Column("TYPE"), Column("SIZE", right=True), Column("RUN", spare=True)]
         print_table([*columns, Column("KEY")], [_row(facts) for facts in found])
@@ -144,7 +145,8 @@ def _the_key(store: ResultStore, beginning: str) -> str:
         return keys[0]
     if not keys:
         raise ResultMissing(
-            f"No result in {store!r} has a key that begins with {beginning!r}. See `penstock results ls`."
+            f"No result in {store!r} has a key that begins with {beginning!r}. See `penstock results ls`; "
+            "PENSTOCK_RESULTS names another store."
         )
     listed = "".join(f"\n  {key}" for key in keys[:10])
     raise ResultMissing(f"{len(keys)} results have keys that begin with {beginning!r}:{listed}")

@@ -157,7 +157,8 @@ def _notice_change(
     if on_code_change == "refuse":
         raise CodeChanged(
             f"The code is not what it was when run {newest.id} began: {changed} has changed. Go back to the code that "
-            "it was, or resume with on_code_change='continue' to use the results of the tasks that are as they were."
+            "it was, or resume with on_code_change='continue' (on the command line: --on-code-change continue) to use "
+            "the results of the tasks that are as they were."
         )
     engine_logger.warning("Run %s is resumed although %s has changed.", newest.id, changed)
 

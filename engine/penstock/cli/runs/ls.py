@@ -6,7 +6,7 @@ import time  # noqa: TID251 (how long a run has been going)
 
 import click
 
-from penstock.cli.output import Column, json_option, on_terminal, print_json, print_line, print_table
+from penstock.cli.output import Column, json_option, on_terminal, print_json, print_table
 from penstock.cli.words import duration, local_time, moment, state_cell
 
 __all__ = ("command",)
@@ -44,10 +44,12 @@ def command(
     if as_json:
         print_json([facts_of(run) for run in runs])
         return
-    if not runs and on_terminal():
+    if not runs:
         asked = any((states, flow, tag, since is not None))
-        print_line("No flow run is like that." if asked else "Nothing has been run yet. Try: penstock run FILE.py:FLOW")
-        return
+        nothing = "Nothing has been run yet. Try: penstock run FILE.py:FLOW."
+        _say_where_nothing_is("No flow run is like that." if asked else nothing)
+        if on_terminal():
+            return
     now = time.time()
     print_table(
         _COLUMNS,
@@ -64,3 +66,10 @@ def command(
             for run in runs
         ),
     )
+
+
+def _say_where_nothing_is(what: str) -> None:
+    """Say that nothing was found, and where; into a pipe goes the empty table alone."""
+    from penstock_history.history import History
+
+    click.echo(f"{what} The history is {History().url}; PENSTOCK_HISTORY names another.", err=not on_terminal())
