@@ -46,6 +46,13 @@ class JsonServer:
         return 200, answer(**dict(parse_qsl(parts.query))) if callable(answer) else answer
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def listens(port: int) -> bool:
     """Whether anybody does, there."""
     with socket.socket() as probe:

