@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Generator, Mapping
@@ -147,8 +148,21 @@ def _restore_environment(before: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
+_GUARD = (
+    "In a script that starts worker processes, the code that runs the flow must stand under "
+    "`if __name__ == '__main__':`, because they import the script."
+)
+
+
+def _refuse_to_start_from_a_worker() -> None:
+    """Say it in one sentence where a worker that imports the script is about to start a cluster in its turn."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RunnerError(f"A worker process is importing the script, which started a cluster again. {_GUARD}")
+
+
 @contextmanager
 def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
+    _refuse_to_start_from_a_worker()
     kind = _cluster_class(settings.cluster_class)
     kwargs = {**_defaults(kind), **settings.cluster_kwargs}
     if not kwargs.get("processes", True):
@@ -157,8 +171,7 @@ def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
         cluster = kind(**kwargs)
     except Exception as error:
         raise RunnerError(
-            f"DaskTaskRunner could not start {kind.__name__}({_spelled(kwargs)}): {error}. In a script that starts "
-            "worker processes, the code that runs the flow must stand under `if __name__ == '__main__':`."
+            f"DaskTaskRunner could not start {kind.__name__}({_spelled(kwargs)}): {str(error).rstrip('.')}. {_GUARD}"
         ) from error
     try:
         if settings.adapt_kwargs:

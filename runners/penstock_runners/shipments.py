@@ -212,6 +212,6 @@ def crash(call: Call, what: str, reason: str, entered: bool) -> Outcome:
         reason: The same as a word for programs.
         entered: Whether its function may have been entered.
     """
-    advice = "It may have run in part: give the task crash_retries=n if it can safely run again"
+    advice = "It may have run in part; a task that can safely run again says so with crash_retries=n"
     message = f"task {call.work.name!r} was lost: {what}. {advice if entered else 'It had not been entered'}."
     return Outcome(crash=CrashedRun(message, reason, entered))

@@ -121,6 +121,24 @@ PROGRAMS = {
         """,
         prints="42",
     ),
+    "no main guard for Dask": Program(
+        """
+        from penstock import flow, task
+        from penstock.runners import DaskTaskRunner
+
+        @task
+        def double(number):
+            return 2 * number
+
+        @flow(task_runner=DaskTaskRunner(cluster_kwargs={"n_workers": 1}))
+        def program():
+            return double.submit(1).result()
+
+        program()
+        """,
+        answer=r"RunnerError: DaskTaskRunner could not start .*[^.]\. In a script .* must stand under `if __name__ ==",
+        says="RunnerError: A worker process is importing the script, which started a cluster again. In a script",
+    ),
     "changed an argument that a task has": Program(
         """
         from penstock import flow, task
