@@ -46,9 +46,12 @@ ItemT = TypeVar("ItemT", bound=Item)
 
 _OUT_PER_WORKER = 2
 _GROWTH = 4
-_WORTH_A_TRIP = 0.1
 _SMOOTHING = 0.3
-"""How much the newest measurement counts; chosen with the constants above by benchmarks/batching.py."""
+"""How much the newest measurement counts; chosen with the two constants above by benchmarks/batching.py."""
+
+_WORTH_A_TRIP = 0.1
+"""The part of `batch_seconds` below which batches stop shrinking: the last 700 short calls of a map of 10,000 take 4
+trips instead of 21."""
 
 _SHORTEST = 25e-6
 """Seconds that a call lasts at least: what a worker does around its function takes that long (benchmarks/wire.py)."""
