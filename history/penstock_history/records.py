@@ -161,7 +161,8 @@ class RunRecord:
         version: What its flow's author calls this state of the code.
         resumes: The run that it continues.
         resumed_by: The run that continues it.
-        result: Its stored value, as `ResultReference.describe` gives it.
+        result: Its stored value, or None: ``ResultReference(**run.result).load()`` reads it, and where the store needs
+            ``storage_options``, ``store.read(run.result["key"])``.
         inputs: A digest of its arguments.
         cached: Whether its value was found and not made.
     """
@@ -198,7 +199,19 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class StateRecord:
-    """One transition of one run; see `STATES` for the fields."""
+    """One transition of one run.
+
+    Attributes:
+        sequence: 1 for the run's first.
+        type: The state's type, a value of `StateType`.
+        name: Its name.
+        message: Its message.
+        time: When it was taken, seconds since the epoch.
+        attempt: How many attempts had begun.
+        due: When a delayed attempt is to begin, or None.
+        worker: Who executed the attempt that it ended, or None.
+        seconds: How long that attempt's function took there.
+    """
 
     sequence: int
     type: str
