@@ -21,7 +21,7 @@ def open_database(where: str | os.PathLike[str]) -> Database:
             ``postgresql://user:password@host:port/name``.
 
     Raises:
-        ConfigurationError: If it is none of these.
+        ConfigurationError: If it is none of these, or a folder.
         MissingExtra: If it is PostgreSQL and asyncpg is not installed.
     """
     text = os.fspath(where)
@@ -52,7 +52,10 @@ def _path_of(url: str) -> str:
 def _sqlite(path: str) -> Database:
     from penstock_history.sqlite.database import SQLite
 
-    return SQLite(Path(path).expanduser())
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise ConfigurationError(f"history={path!r} is a folder: name a file in it, {file / 'history.db'} say.")
+    return SQLite(file)
 
 
 def _postgresql(url: str) -> Database:

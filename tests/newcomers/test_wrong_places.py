@@ -73,6 +73,12 @@ def test_a_wrong_place_is_named(name: str, tmp_path: Path, monkeypatch: pytest.M
     assert {path.name for path in tmp_path.iterdir()} <= {"home", "program.py"}
 
 
+def test_a_history_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    text = "from penstock import flow\n\nflow(lambda: 1, name='one')()\n"
+    answer = rf"ConfigurationError: history='{tmp_path}' is a folder: name a file in it, {tmp_path}/history.db say"
+    Program(text, answer).check(tmp_path, {"PENSTOCK_HISTORY": str(tmp_path)})
+
+
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[s3server.S3Server]:
     with s3server.serve(tmp_path_factory.mktemp("s3")) as server:
