@@ -30,10 +30,10 @@ from types import TracebackType
 from typing import ClassVar, Literal, Self
 
 from penstock.clock import SystemClock
-from penstock.errors import RunnerClosed
+from penstock.errors import ConfigurationError, RunnerClosed
 from penstock.ports import Call, Clock, LogLine, Reference, Report
 
-__all__ = ("TaskRunner", "default_workers")
+__all__ = ("TaskRunner", "check_workers", "default_workers")
 
 
 class TaskRunner(ABC):
@@ -153,6 +153,18 @@ class TaskRunner(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close(grace=10.0)
+
+
+def check_workers(given: object, runner: object) -> None:
+    """Refuse a ``max_workers`` that cannot work.
+
+    Raises:
+        ConfigurationError: If it is neither None nor a number of workers.
+    """
+    if given is not None and not (isinstance(given, int) and given >= 1):
+        raise ConfigurationError(
+            f"{type(runner).__name__}(max_workers={given!r}): give at least 1 worker, as a number."
+        )
 
 
 def default_workers() -> int:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from penstock.errors import ConfigurationError, SerializationError
 from penstock.ports import Call, Clock, Report
 from penstock_runners import pickling
-from penstock_runners.base import TaskRunner
+from penstock_runners.base import TaskRunner, check_workers
 from penstock_runners.pool import Pool
 from penstock_runners.process_worker import Setup
 
@@ -47,8 +47,7 @@ class ProcessPoolTaskRunner(TaskRunner):
         initargs: tuple[Any, ...] = (),
         lease: float = 30.0,
     ) -> None:
-        if max_workers is not None and max_workers < 1:
-            raise ConfigurationError(f"ProcessPoolTaskRunner(max_workers={max_workers}): at least 1 is needed")
+        check_workers(max_workers, self)
         if lease <= 0:
             raise ConfigurationError(f"ProcessPoolTaskRunner(lease={lease}): it must be positive")
         if sys.platform == "win32":

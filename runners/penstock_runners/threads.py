@@ -14,11 +14,11 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Self
 
-from penstock.errors import Cancelled, ConfigurationError
+from penstock.errors import Cancelled
 from penstock.ledger import mark_ended, mark_overdue, timed_out
 from penstock.ports import Call, Clock, Outcome, Report
 from penstock.waiting import set_helper
-from penstock_runners.base import TaskRunner, default_workers
+from penstock_runners.base import TaskRunner, check_workers, default_workers
 from penstock_runners.inprocess import execute
 
 __all__ = ("ThreadPoolTaskRunner",)
@@ -32,8 +32,7 @@ class ThreadPoolTaskRunner(TaskRunner):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and max_workers < 1:
-            raise ConfigurationError(f"ThreadPoolTaskRunner(max_workers={max_workers!r}): give at least 1 worker.")
+        check_workers(max_workers, self)
         self._max_workers = max_workers or default_workers()
         self._blocked: set[Callable[[], None]] = set()
         self._queue: SimpleQueue[Call | None] = SimpleQueue()

@@ -24,7 +24,7 @@ from penstock.errors import (
     WouldBlock,
 )
 from penstock.results import ResultStore
-from penstock.runners import ProcessPoolTaskRunner
+from penstock.runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 
 @task
@@ -58,6 +58,8 @@ MISTAKES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("a hook instead of a list", lambda: task(on_failure=print), ConfigurationError, "give a list of functions"),
     ("a runner's name", lambda: flow(task_runner="threads"), ConfigurationError, "no task runner"),
     ("a runner's name for an engine", lambda: Engine("threads"), ConfigurationError, "'threads'.* is no task runner"),  # type: ignore[arg-type]
+    ("workers as text", lambda: ThreadPoolTaskRunner("2"), ConfigurationError, "ThreadPoolTaskRunner.max_workers='2'"),  # type: ignore[arg-type]
+    ("no workers", lambda: ProcessPoolTaskRunner(0), ConfigurationError, "ProcessPoolTaskRunner.max_workers=0.: give"),
     ("a grace time as text", lambda: Engine(grace="5"), ConfigurationError, "grace='5'.: give seconds"),  # type: ignore[arg-type]
     ("started a task", lambda: Engine().start(increase, 1), InvalidCall, "<Task 'increase'>, which is no flow"),  # type: ignore[call-overload]
     ("started a function", lambda: Engine().start(len, []), InvalidCall, "which is no flow: decorate"),  # type: ignore[call-overload]
