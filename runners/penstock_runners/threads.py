@@ -4,14 +4,19 @@ Why not `concurrent.futures.ThreadPoolExecutor`: a task that submits tasks and w
 it waits, and a pool full of such tasks waits for ever. Here a worker that has to wait for a queued call takes it out
 of the queue and executes it itself (`help`), so the bound holds and something always moves. For that a queued call
 must be findable, and whoever takes it out of ``_queued`` first may have it: a worker, a helper, or a canceller.
+
+Threads start when they are needed. A worker that finds nothing to do leaves a token in ``_idle`` before it waits; each
+call that is queued takes one out, or starts a thread. So a worker that is about to begin something never counts as one
+that could take the next call too, and no call waits for it while another thread might be started.
 """
 
 from __future__ import annotations
 
 import threading  # noqa: TID251 (this is a pool of threads)
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Self
 
 from penstock.errors import Cancelled
@@ -39,7 +44,7 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._queued: dict[Call, Report] = {}
         self._running: dict[Call, Report] = {}
         self._threads: list[threading.Thread] = []
-        self._idle = 0
+        self._idle: deque[None] = deque()
         self._accepts_calls = False
         self._lock = threading.Lock()
 
@@ -66,7 +71,7 @@ class ThreadPoolTaskRunner(TaskRunner):
             self._queued[call] = report
             self._queue.put(call)
         if len(self._threads) < self._max_workers:
-            self._add_threads()
+            self._add_threads(len(calls))
         if not self._accepts_calls:
             # The pool was closed meanwhile, and may have looked for queued calls before these were.
             for call in calls:
@@ -76,10 +81,14 @@ class ThreadPoolTaskRunner(TaskRunner):
             for wake in tuple(self.blocked):
                 wake()
 
-    def _add_threads(self) -> None:
+    def _add_threads(self, calls: int) -> None:
         with self._lock:
-            while self._accepts_calls and len(self._threads) < self._max_workers and self._idle < self._queue.qsize():
-                self._idle += 1
+            for _ in range(calls):
+                if not self._accepts_calls or len(self._threads) == self._max_workers:
+                    return
+                if self._idle:
+                    self._idle.pop()
+                    continue
                 name = f"penstock-worker-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
                 self._threads.append(thread)
@@ -87,14 +96,20 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def _work(self) -> None:
         set_helper(self)
-        while (call := self._queue.get()) is not None:
+        while (call := self._next_call()) is not None:
             report = self._queued.pop(call, None)
             if report is not None:
-                self._idle -= 1
                 self._execute(call, report)
-                self._idle += 1
             # An idle worker must not be what keeps the last call's arguments and value alive.
             del call, report
+
+    def _next_call(self) -> Call | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            if len(self._threads) < self._max_workers:
+                self._idle.append(None)
+            return self._queue.get()
 
     def help(self, call: Call) -> bool:
         """Execute the call in this thread, if it is still queued."""
