@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import ClassVar
 
 import click
 
@@ -54,7 +55,7 @@ _CODES: tuple[tuple[type[errors.PenstockError], Exit], ...] = (
 class Refused(click.ClickException):
     """The run's state does not allow what was asked for."""
 
-    exit_code: int = Exit.REFUSED
+    exit_code: ClassVar[int] = int(Exit.REFUSED)
 
 
 def exit_code_of(error: errors.PenstockError) -> Exit:

@@ -83,7 +83,7 @@ class Recorder:
 
     def __init__(self, database: Database, durability: Durability, retention: Retention | None = None) -> None:
         self.durability: Durability = durability
-        self.terms = durability, retention
+        self.terms: tuple[Durability, Retention | None] = (durability, retention)
         self.room: Signal | None = None
         self._database = database
         self._lock = threading.Lock()
