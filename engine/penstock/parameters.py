@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from penstock.errors import ParameterBindError, ParameterTypeError, ReservedArgumentError
+from penstock.errors import ConfigurationError, ParameterBindError, ParameterTypeError, ReservedArgumentError
 
 __all__ = ("RESERVED", "Signature")
 
@@ -26,13 +26,17 @@ class Signature:
         owner: What to call it in errors.
 
     Raises:
+        ConfigurationError: If Python does not know it, as of some built-in functions.
         ReservedArgumentError: If a parameter has a name that calls use.
     """
 
     def __init__(self, fn: Callable[..., Any], owner: str) -> None:
         self._fn = fn
         self._owner = owner
-        self._signature = inspect.signature(fn)
+        try:
+            self._signature = inspect.signature(fn)
+        except ValueError as error:
+            raise ConfigurationError(f"{owner}: {error}. Call it in a function of your own, and decorate that.") from None
         parameters = self._signature.parameters.values()
         for name in RESERVED:
             if name in self._signature.parameters:

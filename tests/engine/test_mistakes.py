@@ -165,3 +165,8 @@ def test_a_lambda_travels() -> None:
         return task(lambda number: number * 2).submit(4).result()
 
     assert main() == 8
+
+
+def test_a_built_in_function_without_a_signature_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match=r"task 'max': no signature found.*in a function of your own"):
+        task(max)
