@@ -36,7 +36,8 @@ class Signature:
         try:
             self._signature = inspect.signature(fn)
         except ValueError as error:
-            raise ConfigurationError(f"{owner}: {error}. Call it in a function of your own, and decorate that.") from None
+            advice = "Call it in a function of your own, and decorate that."
+            raise ConfigurationError(f"{owner}: {error}. {advice}") from None
         parameters = self._signature.parameters.values()
         for name in RESERVED:
             if name in self._signature.parameters:
