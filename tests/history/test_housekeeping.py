@@ -65,10 +65,11 @@ def test_the_file_stays_bounded_under_steady_load(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(housekeeper, "_PAUSE", 0.02)
     bounded, unbounded = tmp_path / "bounded.db", tmp_path / "unbounded.db"
     history = History(bounded, retention=Retention(count=10))
-    with Engine(history=history):
+    with Engine(history=history) as engine:
         for _ in range(20):
             for _ in range(25):
                 numbers(50)
+            history.open(engine).flush(10)
             wait_until(lambda: roots(history) == 10, "all but ten to be gone")
     with Engine(history=unbounded):
         for _ in range(20 * 25):
