@@ -40,6 +40,14 @@ PROMISES = (
 )
 PEERS = tuple(peer_tables.NAMES)
 
+# What is drawn of the peers, by the title of the table that it stands below.
+PICTURES = {
+    "µs of a task that does nothing": plots.overhead,
+    "Seconds of a fan-out": plots.throughput,
+    "A result of 512 MB": plots.bandwidth,
+    "Peak memory of all processes, MB": plots.memory,
+}
+
 
 def made() -> dict[Path, bytes]:
     """Every file as the figures make it."""
@@ -59,10 +67,8 @@ def write() -> None:
 
 
 def _plots(peers: peer_tables.Peers) -> dict[str, plots.Draw]:
-    found: dict[str, plots.Draw] = {}
-    if any(peer["cases"] for peer in peers):
-        for draw in (plots.overhead, plots.throughput, plots.memory, plots.bandwidth):
-            found[draw.__name__] = partial(draw, peers)
+    drawn = [PICTURES[table.title] for table in peer_tables.tables(peers) if table.title in PICTURES]
+    found: dict[str, plots.Draw] = {draw.__name__: partial(draw, peers) for draw in drawn}
     if sweeps := figures.read("batching"):
         found["batching"] = partial(plots.batching, sweeps["sweeps"])
     if spent := figures.read("ledger"):
@@ -112,12 +118,11 @@ def beside(peers: peer_tables.Peers) -> str | None:
     """The tables of the peers, and how each was used."""
     if not peers:
         return None
-    pictures = {0: "overhead", 1: "throughput", 3: "bandwidth", 4: "memory"}
     parts = [_measured(peers)]
-    for index, table in enumerate(peer_tables.tables(peers)):
+    for table in peer_tables.tables(peers):
         parts += [f"### {table.title}", table.markdown()]
-        if index in pictures:
-            parts.append(f"![{table.title}](plots/{pictures[index]}.svg)")
+        if table.title in PICTURES:
+            parts.append(f"![{table.title}](plots/{PICTURES[table.title].__name__}.svg)")
     parts.append("### How each was used")
     parts += [f"**{_versions(peer)}.** {_flat(peer['about'])}" for peer in peers]
     return "\n\n".join(parts)
