@@ -12,13 +12,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, cast
 
-from penstock.errors import (
-    Cancelled,
-    CancelledRun,
-    CrashedRun,
-    Lost,
-    TimedOut,
-)
+from penstock.errors import Cancelled, CancelledRun, CrashedRun, Lost, TimedOut
 from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.identity import path_of
