@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ("TaskRun",)
 
-_NOBODY_LEFT = frozenset({"scheduler_lost", "ray_lost", "start_failed"})
-"""Why a call was lost, where whoever sends it again loses it again."""
-
 _UNCOUNTED = 10
 """How often a call may lose its worker before it was entered. Chance explains two or three times; after that it is the
 call, say an argument that takes all memory when it is unpickled."""
@@ -131,8 +128,8 @@ class TaskRun(Run):
         somebody's side effect may happen twice.
         """
         self.crashes += 1
-        may_have_run = getattr(crash, "entered", True)
-        if may_have_run or self.crashes > _UNCOUNTED or getattr(crash, "reason", None) in _NOBODY_LEFT:
+        is_worth_it = not getattr(crash, "hopeless", False) and self.crashes <= _UNCOUNTED
+        if getattr(crash, "entered", True) or not is_worth_it:
             self._counted_crashes += 1
         return self._counted_crashes <= self.task.crash_retries
 

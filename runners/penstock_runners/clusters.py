@@ -21,15 +21,12 @@ from penstock_runners.base import TaskRunner
 from penstock_runners.journal import Journal
 from penstock_runners.pickling import Pickled
 from penstock_runners.references import ClusterReference, collecting, held_by, let_go
-from penstock_runners.shipments import Clerk, Manifest, Shipment, cancelled, crash
+from penstock_runners.shipments import WORKER_GONE, Clerk, Manifest, Shipment, cancelled, crash
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork, pack, pack_work, unpack_outcome
 
 __all__ = ("ClusterSession", "ClusterTaskRunner", "Freight", "OnLine")
 
 OnLine = Callable[[Call, LogLine], None]
-
-# A worker that went like this says nothing against what it had: what it had not entered is sent to another.
-_WORKER_GONE = frozenset({"worker_lost", "out_of_memory", "node_lost", "frozen"})
 
 
 @dataclass(slots=True)
@@ -175,7 +172,7 @@ class ClusterSession(ABC):
                 what, reason = self._say_frozen(f"pid {worker}")
         if shipment.cancelled:
             self._manifest.end(shipment, cancelled)
-        if reason not in _WORKER_GONE:
+        if reason not in WORKER_GONE:
             shipment.lives = 0  # what it met would meet it again
         again = self._manifest.lose(shipment, entered, what, reason)
         if again is not None:

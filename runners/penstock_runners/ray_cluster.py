@@ -74,7 +74,8 @@ class RaySettings:
         check_lease(self.lease, "RayTaskRunner")
         if "address" in self.init_kwargs:
             raise ConfigurationError("RayTaskRunner takes the address as address=..., not inside init_kwargs")
-        _refuse_client(self.address or "")
+        if self.address is not None:
+            _refuse_client(self.address)
 
     @property
     def starts_ray(self) -> bool:
@@ -116,9 +117,9 @@ def connect(settings: RaySettings) -> Connection:
         RunnerError: If Ray cannot be started or reached.
     """
     there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-    if there:
-        _refuse_client("ray://..." if sys.modules["ray"].util.client.ray.is_connected() else "")
-    elif not settings.starts_ray:
+    if there and sys.modules["ray"].util.client.ray.is_connected():
+        _refuse_client("ray://, to which this process is connected")
+    if not there and not settings.starts_ray:
         _refuse_client(settings.address or os.environ["RAY_ADDRESS"])
     with ExitStack() as stack:
         if there:

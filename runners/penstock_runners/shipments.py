@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from penstock.errors import Cancelled, CrashedRun
 from penstock.ports import Call, Outcome, Report
 
-__all__ = ("Clerk", "Manifest", "Shipment", "cancelled", "crash")
+__all__ = ("WORKER_GONE", "Clerk", "Manifest", "Shipment", "cancelled", "crash")
 
 T = TypeVar("T")
 logger = logging.getLogger("penstock.runners")
@@ -203,6 +203,10 @@ def cancelled(*_: object) -> Outcome:
     return Outcome(error=Cancelled())
 
 
+WORKER_GONE = frozenset({"worker_lost", "out_of_memory", "node_lost", "frozen"})
+"""A worker that went like this says nothing against what it had, nor against the cluster."""
+
+
 def crash(call: Call, what: str, reason: str, entered: bool) -> Outcome:
     """The outcome of a call that was lost.
 
@@ -214,4 +218,4 @@ def crash(call: Call, what: str, reason: str, entered: bool) -> Outcome:
     """
     advice = "It may have run in part; a task that can safely run again says so with crash_retries=n"
     message = f"task {call.work.name!r} was lost: {what}. {advice if entered else 'It had not been entered'}."
-    return Outcome(crash=CrashedRun(message, reason, entered))
+    return Outcome(crash=CrashedRun(message, reason, entered, hopeless=reason not in WORKER_GONE))

@@ -43,6 +43,7 @@ def never_started(error: BaseException) -> Verdict:
             f"task {shipment.task.name!r} crashed: no worker process could be started: {type(error).__name__}: {error}",
             "start_failed",
             entered=False,
+            hopeless=True,
         )
         crash.__cause__ = error
         return Outcome(crash=crash)
