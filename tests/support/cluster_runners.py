@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ from penstock_runners.probes import entries, make_calls
 from penstock_runners.testing import RunnerTests
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Link = tuple[object, object]
 
 
 def make_array(length: int) -> Array:
@@ -218,17 +220,31 @@ def arrivals() -> Iterator[Callable[[], int]]:
                 return deserialize(self, serialized, *others, **named)
 
             patch.setattr(worker, "deserialize_objects", count)
-        yield lambda: _over_connections() - before + sum(objects)
+        yield lambda: _growth(before, _over_connections()) + sum(objects)
 
 
-def _over_connections() -> int:
+def _growth(before: dict[Link, int], after: dict[Link, int]) -> int:
+    return sum(count - before.get(link, 0) for link, count in after.items())
+
+
+def _over_connections() -> dict[Link, int]:
     links = psutil.Process().net_connections("tcp")
-    return sum(_received(link.fd) for link in links if link.status == psutil.CONN_ESTABLISHED)
+    counts = {(link.laddr, link.raddr): _received(link.fd) for link in links if link.status == psutil.CONN_ESTABLISHED}
+    return {link: count for link, count in counts.items() if count is not None}
 
 
-def _received(descriptor: int) -> int:
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+def _received(descriptor: int) -> int | None:
+    """What a connection received; None for one that another thread closed, or put a file in its place, since."""
+    try:
+        connection = socket.socket(fileno=descriptor)
+        try:
+            information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 136)
+        finally:
+            connection.detach()  # it is not ours to close
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.ENOTSOCK, errno.EOPNOTSUPP):
+            raise
+        return None
     (count,) = struct.unpack_from("=Q", information, 128)  # tcpi_bytes_received of struct tcp_info
     return int(count)
 
