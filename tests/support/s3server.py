@@ -34,6 +34,14 @@ class S3Server:
         return {"key": _KEY, "secret": _SECRET, "client_kwargs": {"endpoint_url": self.endpoint}}
 
     def url(self, prefix: str) -> str:
+        """Where in the bucket.
+
+        S3 has no folders, and this server removes those it keeps objects in with the last object. When that meets a
+        PUT into the same folder, the PUT is never answered; so something stays in those that are emptied and filled.
+        """
+        claims = self.folder / _BUCKET / prefix / ".claims"
+        claims.mkdir(parents=True, exist_ok=True)
+        (claims / "stays").touch()
         return f"s3://{_BUCKET}/{prefix}"
 
 
