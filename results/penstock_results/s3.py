@@ -32,12 +32,13 @@ _CONFIG: Mapping[str, Any] = {
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
+_TRIES = 2  # s3fs tries what botocore gave up once more, as it does for a body that breaks off
 
 _T = TypeVar("_T")
 
 
 def connect_s3(options: Mapping[str, Any]) -> Any:
-    """A file system of s3fs's, which does not try for minutes.
+    """A file system of s3fs's that gives up in time.
 
     Raises:
         MissingExtra: If s3fs is not installed.
@@ -47,8 +48,23 @@ def connect_s3(options: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise MissingExtra("a result store on S3", "s3") from error
     config = {**_CONFIG, **options.get("config_kwargs", {})}
+    session = _session(options)
     # A copy, because botocore changes what it is handed.
-    return s3fs.S3FileSystem(**copy.deepcopy({**options, "config_kwargs": config}))
+    copied = copy.deepcopy({**options, "config_kwargs": config})
+    filesystem = s3fs.S3FileSystem(**{"session": session, **copied}, skip_instance_cache=True)
+    filesystem.retries = _TRIES
+    return filesystem
+
+
+def _session(options: Mapping[str, Any]) -> Any:
+    """A session whose uploads do not ask first whether they may send.
+
+    Nothing bounds the wait for that answer: aiohttp's read timeout runs only while it reads, so that a server that says
+    nothing would hold a run for ever. Asking also costs a round trip for every small object.
+    """
+    session = importlib.import_module("aiobotocore.session").AioSession(profile=options.get("profile"))
+    session.unregister("before-call.s3", importlib.import_module("botocore.handlers").add_expect_header)
+    return session
 
 
 class S3Blobs:

@@ -162,7 +162,7 @@ def test_the_pipeline_of_the_s3_page_keeps_its_results_on_s3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with s3server.serve(tmp_path) as server:
-        monkeypatch.setenv("PIPELINE_RESULTS", server.url("pipeline"))
+        monkeypatch.setenv("PIPELINE_RESULTS", server.url_for_claims("pipeline"))
         monkeypatch.setenv("PIPELINE_STORAGE_OPTIONS", json.dumps(server.storage_options))
         for _ in range(2):
             named("s3_pipeline.py").run()

@@ -375,7 +375,7 @@ def test_on_s3_callers_with_nothing_in_common_but_the_bucket_run_it_once(tmp_pat
     server_folder.mkdir()
     with s3server.serve(server_folder) as server:
         filesystem = s3fs.S3FileSystem(**server.storage_options, skip_instance_cache=True)
-        claims = BucketClaims(filesystem, server.url("results") + "/.claims")
+        claims = BucketClaims(filesystem, server.url_for_claims("results") + "/.claims")
         for number in range(10):
             key = f"key{number}"
             values = in_threads(8, lambda key=key: fetch(SingleFlight(claims), folder, key, lambda: "made"))

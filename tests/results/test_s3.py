@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -87,6 +88,21 @@ def test_a_server_that_dies_is_an_error_within_seconds(mortal: s3server.S3Server
         for asked in (pool.submit(reference.load), pool.submit(store.write, b"x" * LARGE, "k")):
             with pytest.raises(ResultError, match=r"s3://bucket/results"):
                 asked.result(60)
+
+
+def test_a_server_that_never_answers_is_an_error() -> None:
+    """Also for an upload, of which the client would by default ask whether it may send, and wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        options = {
+            "key": "k",
+            "secret": "s",
+            "config_kwargs": {"read_timeout": 0.1, "retries": {"total_max_attempts": 1}},
+            "client_kwargs": {"endpoint_url": f"http://127.0.0.1:{silent.getsockname()[1]}"},
+        }
+        store = ResultStore("s3://bucket/results", storage_options=options)
+        for ask in (lambda: store.write(1, "k"), lambda: store.read("k")):
+            with pytest.raises(ResultError, match="Read timeout"):
+                ask()
 
 
 def test_a_wrong_secret_is_an_error_that_does_not_show_it(s3: s3server.S3Server) -> None:

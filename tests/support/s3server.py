@@ -34,15 +34,18 @@ class S3Server:
         return {"key": _KEY, "secret": _SECRET, "client_kwargs": {"endpoint_url": self.endpoint}}
 
     def url(self, prefix: str) -> str:
-        """Where in the bucket.
+        return f"s3://{_BUCKET}/{prefix}"
 
-        S3 has no folders, and this server removes those it keeps objects in with the last object. When that meets a
-        PUT into the same folder, the PUT is never answered; so something stays in those that are emptied and filled.
+    def url_for_claims(self, prefix: str) -> str:
+        """A place where folders are emptied while others write into them.
+
+        S3 has no folders, and this server removes one with its last object. It never answers a PUT into a folder that
+        it is removing; so an object stays in that of the claims.
         """
         claims = self.folder / _BUCKET / prefix / ".claims"
         claims.mkdir(parents=True, exist_ok=True)
         (claims / "stays").touch()
-        return f"s3://{_BUCKET}/{prefix}"
+        return self.url(prefix)
 
 
 @contextmanager
