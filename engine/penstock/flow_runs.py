@@ -110,7 +110,7 @@ class FlowRun(Run):
         A subflow run of a recorded flow run has the origin that its successor will have, should that be continued: one
         made of the origin around it and of the place where it stands.
         """
-        if self.around is None or self.engine.recorder is None:
+        if self.around is None or not self.engine.counts_positions:
             return self.id
         return uuid5(self.around.origin, repr(path_of(self)))
 

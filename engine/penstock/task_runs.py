@@ -169,6 +169,8 @@ class TaskRun(Run):
         facts: dict[str, Any] = {"key": self.key, "attempt": self.attempt}
         if self.definition.run_name is not None:
             facts["name"] = self.name
+        if self.engine.counts_positions:
+            facts["position"] = self.position
         if self.trace is not None:
             facts["trace"] = self.trace
         return facts

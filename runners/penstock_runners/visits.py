@@ -30,7 +30,6 @@ class _VisitEngine(Engine):
 
     def __init__(self) -> None:
         super().__init__(_sequential(), history=None)
-        self.counts_positions = True
         self.sinks = (self,)
         self.records: list[Mapping[str, Any]] = []
         self._around: tuple[Mapping[str, Any] | None, FlowRun | None] = (None, None)
@@ -104,10 +103,12 @@ def enter(
     engine = _spare.pop() if _spare else _VisitEngine()
     engine.persists, engine.results = facts.get("keeping", (False, None))
     engine.tracer = _go_on(facts.get("trace"))
-    run = TaskRun(_task(work), args, {**work.constants, **kwargs}, None, engine)
+    engine.counts_positions = "position" in facts
+    flow_run = engine.flow_run_around(facts["flow_run"], facts.get("flow_parameters"))
+    run = TaskRun(_task(work), args, {**work.constants, **kwargs}, flow_run, engine)
     _be(run, facts)
     run.attempt = attempt
-    run.flow_run = engine.flow_run_around(facts["flow_run"], facts.get("flow_parameters"))
+    run.position = facts.get("position", 0)
     current_run.set(run)
 
     def leave() -> Sequence[Mapping[str, Any]]:

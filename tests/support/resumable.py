@@ -71,10 +71,15 @@ def inner(n: int, m: int) -> int:
     return n + m
 
 
+@flow
+def inside(n: int) -> int:
+    return inner(n, 1)
+
+
 @task(task_run_name="outer-{n}", on_completion=[acknowledge])
 def outer(n: int) -> int:
     work(f"outer-{n}")
-    return inner(n, 0) * inner(n, 1)
+    return inner(n, 0) * inside(n)
 
 
 @flow
