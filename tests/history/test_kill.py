@@ -88,6 +88,25 @@ def test_two_hundred_kills_in_process(forks: Forks, tmp_path: Path, runner: str)
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_with_processes(forks: Forks, tmp_path: Path) -> None:
+    kill_and_resume(forks, tmp_path, "processes", kills=200, seed=7, pause=0.01)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_with_dask(forks: Forks, tmp_path: Path, dask: str) -> None:
+    kill_and_resume(forks, tmp_path, "dask", kills=200, seed=8, pause=0.01, address=dask)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_with_ray(tmp_path: Path, ray: str) -> None:
+    with forking() as forks:
+        kill_and_resume(forks, tmp_path, "ray", kills=200, seed=9, pause=0.01, address=ray)
+
+
+@pytest.mark.chaos
 @pytest.mark.timeout(1800)
 def test_a_map_of_a_thousand_goes_on_where_it_was_killed(forks: Forks, tmp_path: Path) -> None:
     kill_and_resume(forks, tmp_path, "threads", kills=20, seed=6, pause=0.0, items=1000)
