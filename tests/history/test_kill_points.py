@@ -41,15 +41,16 @@ def traced(folder: Path, forks: Forks, *options: str, **order: Any) -> tuple[Tri
     """Let a driver run its flow under strace, to the end or to where that kills it; gives whether it did."""
     gate = folder.with_suffix(".gate")
     os.mkfifo(gate)
+    opener = os.open(gate, os.O_RDWR)  # which waits for nobody: a driver that is killed early never opens its end
     trial = Trial(folder, forks, runner="sequential", flow="three_tasks", gate=str(gate), **order)
     driver = trial.begin()
     command = ["strace", "-f", "-p", str(driver), "-o", str(folder.with_suffix(".calls")), "-e", f"trace={CALLS}"]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as strace:
         assert strace.stderr is not None
         assert "attached" in strace.stderr.readline()
-        with gate.open("w"):
-            pass
+        os.write(opener, b".")
         strace.communicate(timeout=60)
+    os.close(opener)
     killed = forks.wait() != 0
     trial.look()
     return trial, killed

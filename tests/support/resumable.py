@@ -138,7 +138,7 @@ def drive(order: dict[str, Any]) -> None:
     if order.get("mutant"):
         store_after_recording()
     if "gate" in order and order["generation"] == 0:
-        Path(order["gate"]).read_bytes()  # blocks until somebody opens it to write
+        os.read(os.open(order["gate"], os.O_RDWR), 1)  # blocks until somebody has written into it
     runner = RUNNERS[order["runner"]](order.get("address", ""))
     history = History(folder / "history.db", durability=order.get("durability", "fast"))
     with Engine(runner, history=history, results=folder / "results"):
