@@ -48,21 +48,23 @@ def connect_s3(options: Mapping[str, Any]) -> Any:
     except ImportError as error:
         raise MissingExtra("a result store on S3", "s3") from error
     config = {**_CONFIG, **options.get("config_kwargs", {})}
-    session = _session(options)
     # A copy, because botocore changes what it is handed.
     copied = copy.deepcopy({**options, "config_kwargs": config})
-    filesystem = s3fs.S3FileSystem(**{"session": session, **copied}, skip_instance_cache=True)
+    filesystem = s3fs.S3FileSystem(**copied, skip_instance_cache=True)
     filesystem.retries = _TRIES
+    if filesystem.session is None:
+        with suppress(TypeError):  # an option that nobody knows: s3fs says so when it connects
+            filesystem.session = _session(filesystem.kwargs)
     return filesystem
 
 
-def _session(options: Mapping[str, Any]) -> Any:
+def _session(settings: Mapping[str, Any]) -> Any:
     """A session whose uploads do not ask first whether they may send.
 
     Nothing bounds the wait for that answer: aiohttp's read timeout runs only while it reads, so that a server that says
     nothing would hold a run for ever. Asking also costs a round trip for every small object.
     """
-    session = importlib.import_module("aiobotocore.session").AioSession(profile=options.get("profile"))
+    session = importlib.import_module("aiobotocore.session").AioSession(**settings)
     session.unregister("before-call.s3", importlib.import_module("botocore.handlers").add_expect_header)
     return session
 
