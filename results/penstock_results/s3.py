@@ -50,7 +50,7 @@ def connect_s3(options: Mapping[str, Any]) -> Any:
     config = {**_CONFIG, **options.get("config_kwargs", {})}
     # A copy, because botocore changes what it is handed.
     copied = copy.deepcopy({**options, "config_kwargs": config})
-    filesystem = s3fs.S3FileSystem(**copied, skip_instance_cache=True)
+    filesystem = s3fs.S3FileSystem(**copied)
     filesystem.retries = _TRIES
     if filesystem.session is None:
         with suppress(TypeError):  # an option that nobody knows: s3fs says so when it connects
