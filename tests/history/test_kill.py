@@ -62,48 +62,32 @@ def ray() -> Iterator[str]:
     ray.shutdown()
 
 
+def often(few: int) -> pytest.MarkDecorator:
+    """A few kills in the suite, and two hundred by themselves."""
+    many = pytest.param(200, marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])
+    return pytest.mark.parametrize("kills", [few, many])
+
+
+@often(20)
 @pytest.mark.parametrize("runner", ["sequential", "threads", "asyncio"])
-def test_kill_in_process(forks: Forks, tmp_path: Path, runner: str) -> None:
-    kill_and_resume(forks, tmp_path, runner, kills=20, seed=1, pause=0.002)
+def test_kill_in_process(forks: Forks, tmp_path: Path, runner: str, kills: int) -> None:
+    kill_and_resume(forks, tmp_path, runner, kills, seed=1, pause=0.002)
 
 
-def test_kill_with_processes(forks: Forks, tmp_path: Path) -> None:
-    kill_and_resume(forks, tmp_path, "processes", kills=4, seed=2, pause=0.01)
+@often(4)
+def test_kill_with_processes(forks: Forks, tmp_path: Path, kills: int) -> None:
+    kill_and_resume(forks, tmp_path, "processes", kills, seed=2, pause=0.01)
 
 
-def test_kill_with_dask(forks: Forks, tmp_path: Path, dask: str) -> None:
-    kill_and_resume(forks, tmp_path, "dask", kills=3, seed=3, pause=0.01, address=dask)
+@often(3)
+def test_kill_with_dask(forks: Forks, tmp_path: Path, dask: str, kills: int) -> None:
+    kill_and_resume(forks, tmp_path, "dask", kills, seed=3, pause=0.01, address=dask)
 
 
-def test_kill_with_ray(tmp_path: Path, ray: str) -> None:
+@often(2)
+def test_kill_with_ray(tmp_path: Path, ray: str, kills: int) -> None:
     with forking() as forks:  # in the environment that Ray has made for those who may join
-        kill_and_resume(forks, tmp_path, "ray", kills=2, seed=4, pause=0.01, address=ray)
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("runner", ["sequential", "threads", "asyncio"])
-def test_two_hundred_kills_in_process(forks: Forks, tmp_path: Path, runner: str) -> None:
-    kill_and_resume(forks, tmp_path, runner, kills=200, seed=5, pause=0.002)
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(3600)
-def test_two_hundred_kills_with_processes(forks: Forks, tmp_path: Path) -> None:
-    kill_and_resume(forks, tmp_path, "processes", kills=200, seed=7, pause=0.01)
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(3600)
-def test_two_hundred_kills_with_dask(forks: Forks, tmp_path: Path, dask: str) -> None:
-    kill_and_resume(forks, tmp_path, "dask", kills=200, seed=8, pause=0.01, address=dask)
-
-
-@pytest.mark.chaos
-@pytest.mark.timeout(3600)
-def test_two_hundred_kills_with_ray(tmp_path: Path, ray: str) -> None:
-    with forking() as forks:
-        kill_and_resume(forks, tmp_path, "ray", kills=200, seed=9, pause=0.01, address=ray)
+        kill_and_resume(forks, tmp_path, "ray", kills, seed=4, pause=0.01, address=ray)
 
 
 @pytest.mark.chaos
