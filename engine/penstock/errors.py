@@ -187,7 +187,7 @@ class CrashedRun(RunError):
         message: What happened, where, and what to do next.
         reason: One word for programs: ``worker_lost``, ``out_of_memory``, ``signal``, ``exit``, ``scheduler_lost``, ...
         entered: Whether the function may have been entered; if not, sending the call again repeats nothing.
-        hopeless: Whether what failed would fail again for whoever sends the call again: nobody is left to send it to.
+        hopeless: Whether a call that is sent again would be lost again: nobody is left to send it to, say.
     """
 
     def __init__(self, message: str, reason: str = "crashed", entered: bool = True, *, hopeless: bool = False) -> None:

@@ -128,8 +128,8 @@ class TaskRun(Run):
         somebody's side effect may happen twice.
         """
         self.crashes += 1
-        is_worth_it = not getattr(crash, "hopeless", False) and self.crashes <= _UNCOUNTED
-        if getattr(crash, "entered", True) or not is_worth_it:
+        may_have_run, is_hopeless = getattr(crash, "entered", True), getattr(crash, "hopeless", False)
+        if may_have_run or is_hopeless or self.crashes > _UNCOUNTED:
             self._counted_crashes += 1
         return self._counted_crashes <= self.task.crash_retries
 

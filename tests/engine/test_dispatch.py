@@ -138,6 +138,15 @@ def test_only_the_failed_ones_are_sent_again(engine: Engine, courier: Courier) -
     assert tally.counts == {"0": 1, "1": 1, "2": 2, "3": 1}
 
 
+def test_a_call_that_is_lost_without_hope_is_not_sent_again(engine: Engine, courier: Courier) -> None:
+    future = double.submit(1)
+    lost = CrashedRun("nobody is left to send it to", "scheduler_lost", entered=False, hopeless=True)
+    courier.deliver(lambda call: Outcome(crash=lost))
+    future.wait(10)
+    assert future.state.is_crashed()
+    assert courier.sizes == [1]
+
+
 def test_a_lost_call_travels_alone_the_next_time(engine: Engine, courier: Courier) -> None:
     survivor = double.with_options(crash_retries=1, batch_size=3)
     futures = survivor.map(range(3))

@@ -244,7 +244,7 @@ def test_a_scheduler_that_is_lost_is_a_crash_by_that_name() -> None:
             scheduler.kill()
             crash = reports.of([call])[0].crash
             assert isinstance(crash, CrashedRun)
-            assert crash.reason == "scheduler_lost"
+            assert (crash.reason, crash.hopeless) == ("scheduler_lost", True)
     finally:
         for process in (scheduler, helper):
             process.kill()

@@ -61,7 +61,8 @@ class TestWorkers:
             outcomes = run(runner, make_calls(functions.pid, [(1,), (2,)]))
         for outcome in outcomes:
             assert isinstance(outcome.crash, CrashedRun)
-            assert (outcome.crash.reason, outcome.crash.entered) == ("start_failed", False)
+            crash = outcome.crash
+            assert (crash.reason, crash.entered, crash.hopeless) == ("start_failed", False, True)
             assert "no such model" in str(outcome.crash)
             assert isinstance(outcome.crash.__cause__, LookupError)
 

@@ -104,7 +104,7 @@ with RayTaskRunner(init_kwargs={"num_cpus": 1, "object_store_memory": 100_000_00
     print(reports.of(at_work)[0].crash.reason)
     runner.submit(later, reports)
     crash = reports.of(later)[0].crash
-    print(crash.reason, crash.entered, "does not answer any more" in str(crash))
+    print(crash.reason, crash.entered, crash.hopeless, "does not answer any more" in str(crash))
 print(ray.is_initialized())
 """
 
@@ -112,7 +112,7 @@ print(ray.is_initialized())
 def test_a_head_that_is_lost_is_a_crash_by_that_name_and_ray_is_left_before_it_ends_this_process() -> None:
     command = [sys.executable, "-c", _LOSES_ITS_HEAD]
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    assert ended.stdout.split("\n") == ["ray_lost", "ray_lost False True", "False", ""]
+    assert ended.stdout.split("\n") == ["ray_lost", "ray_lost False True True", "False", ""]
 
 
 def test_cancelling_a_running_call_ends_it(shared: TaskRunner, tmp_path: Path) -> None:
