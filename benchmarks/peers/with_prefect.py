@@ -64,9 +64,12 @@ def on_loop(function):
 def mapped(function, runner):
     step = task(function)
 
-    @flow(task_runner=runner, validate_parameters=False)
     def run(items):
-        return work.timed(lambda: step.map(items).result())
+        @flow(task_runner=runner)
+        def fan_out():  # without parameters, of which the server takes half a megabyte at most
+            return work.timed(lambda: step.map(items).result())
+
+        return fan_out()
 
     yield run
 
