@@ -38,7 +38,7 @@ class Figure:
 
     Attributes:
         values: One for each round, or one in all.
-        shortfall: Why there are none.
+        shortfall: Why there are none, or no more.
     """
 
     values: tuple[float, ...] = ()
@@ -61,9 +61,9 @@ class Figure:
         text = f"{self.median:{digits}}"
         if len(self.values) > 1:
             text += f" ({min(self.values):{digits}} - {max(self.values):{digits}})"
-        if ours is None or not ours.values or ours is self:
-            return text
-        return f"{text}; {self.median / ours.median:,.3g} x"
+        if ours is not None and ours.values and ours is not self:
+            text += f"; {self.median / ours.median:,.3g} x"
+        return f"{text}; then {self.shortfall}" if self.shortfall else text
 
 
 Read = Callable[[dict[str, Any]], Sequence[float]]
@@ -78,9 +78,8 @@ def figure(peer: dict[str, Any], key: str, read: Read) -> Figure:
         return Figure(shortfall="failed")
     if case.get("untried"):
         return Figure(shortfall="not tried")
-    if "unfinished" in case:
-        return Figure(shortfall=f"not finished in {case['unfinished']:g} s")
-    return Figure(tuple(read(case)))
+    shortfall = f"not finished in {case['unfinished']:g} s" if "unfinished" in case else ""
+    return Figure(tuple(read(case)) if case["rounds"] else (), shortfall)
 
 
 def per_task(case: dict[str, Any]) -> list[float]:
