@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from penstock.clock import SystemClock
 from penstock.context import current_engine, current_run
 from penstock.dispatch import Dispatcher
-from penstock.errors import ConfigurationError, InvalidCall
+from penstock.errors import ConfigurationError, EngineClosed, InvalidCall
 from penstock.events import EventBuffer
 from penstock.futures import Future, wait, wait_async
 from penstock.keeping import CacheCounts
@@ -114,6 +114,7 @@ class Engine:
         self.dispatcher: Dispatcher | None = None
         self._dispatchers: WeakKeyDictionary[Runner, Dispatcher] = WeakKeyDictionary()
         self._tokens: list[Token[Engine | None]] = []
+        self._has_been_left = False
 
     @property
     def runner(self) -> Runner:
@@ -185,12 +186,18 @@ class Engine:
         Raises:
             InvalidCall: If it is no flow.
             ParameterBindError: If the arguments do not fit the flow's signature.
+            EngineClosed: If the engine has been left: nobody would wait for the flow, or stop it.
         """
         from penstock.calls import make_root_run, start_root_run
         from penstock.flows import Flow
 
         if not isinstance(flow, Flow):
             raise InvalidCall(_no_flow(flow))
+        if self._has_been_left:
+            raise EngineClosed(
+                f"Engine.start({flow.name!r}): the engine has been left, and starts nothing any more. Start flows "
+                "inside its `with` block, in a service between startup and shutdown, or enter the engine again."
+            )
         return start_root_run(make_root_run(flow, args, kwargs, self))
 
     async def __aenter__(self) -> Self:
@@ -228,10 +235,12 @@ class Engine:
     def _enter(self) -> None:
         _open_engines.append(self)
         self._tokens.append(current_engine.set(self))
+        self._has_been_left = False
 
     def _leave(self) -> None:
         _open_engines.remove(self)
         token = self._tokens.pop()
+        self._has_been_left = not self._tokens
         try:
             current_engine.reset(token)
         except ValueError:

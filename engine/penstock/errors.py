@@ -13,6 +13,7 @@
     │   └── MappingMissingIterable           a map with nothing to map over
     ├── MissingContextError (RuntimeError)   something that only makes sense inside a run
     ├── FlowNotFound (LookupError)           no flow is where it was looked for
+    ├── EngineClosed (RuntimeError)          an engine that was left is to start something
     ├── WouldBlock (RuntimeError)            a blocking wait on the loop that must do the work
     ├── DeadlockError (RuntimeError)         runs that wait for one another
     ├── IllegalTransition (RuntimeError)     a state change that the table does not have
@@ -52,6 +53,7 @@ __all__ = (
     "ConfigurationError",
     "CrashedRun",
     "DeadlockError",
+    "EngineClosed",
     "FailedRun",
     "FlowNotFound",
     "HistoryError",
@@ -144,6 +146,10 @@ class MissingContextError(PenstockError, RuntimeError):
 
 class FlowNotFound(PenstockError, LookupError):
     """No flow can be found where it was looked for: the module, the file or the name is not there."""
+
+
+class EngineClosed(PenstockError, RuntimeError):
+    """The engine has been left, and starts nothing any more."""
 
 
 class WouldBlock(PenstockError, RuntimeError):

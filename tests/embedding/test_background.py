@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from penstock import Engine, flow, resume, task
+from penstock.errors import EngineClosed
 from penstock.futures import wait_async
 from penstock.history import History
 
@@ -62,3 +63,43 @@ async def test_a_flow_that_is_resumed_gets_the_grace_time_when_the_engine_is_lef
         gate.set()
     assert await going_on == 0.5
     assert [run.state for run in history.runs()] == ["Completed", "Cancelled"]
+
+
+async def test_an_engine_that_was_left_starts_nothing_until_it_is_entered_again() -> None:
+    entered = list[str]()
+
+    @flow
+    async def job(when: str) -> str:
+        entered.append(when)
+        return when
+
+    engine = Engine(history=None)
+    async with engine:
+        assert await engine.start(job, "inside") == "inside"
+    with pytest.raises(EngineClosed, match=r"Engine\.start\('job'\): the engine has been left"):
+        engine.start(job, "after")
+    async with engine:
+        assert await engine.start(job, "again") == "again"
+    assert entered == ["inside", "again"]
+
+
+async def test_a_flow_that_the_shutdown_waits_for_cannot_start_others() -> None:
+    begun, told = asyncio.Event(), asyncio.Event()
+
+    @flow
+    async def late() -> None:
+        raise AssertionError("it was started")
+
+    @flow
+    async def main() -> str:
+        begun.set()
+        await told.wait()
+        with pytest.raises(EngineClosed):
+            engine.start(late)
+        return "refused"
+
+    async with Engine(history=None) as engine:
+        handle = engine.start(main)
+        await begun.wait()
+        told.set()  # it goes on when this task gives way, which leaving the engine does after it was left
+    assert await handle == "refused"
