@@ -30,6 +30,7 @@ from penstock_runners.failures import unpack_error
 from penstock_runners.leases import is_stopped
 from penstock_runners.members import Member, Shipment, stop
 from penstock_runners.process_worker import DONE, FAILED, LINE, OUTCOME, READY, Setup
+from penstock_runners.ring import ASLEEP, NAPPING
 from penstock_runners.slot import LARGEST
 
 __all__ = ("Pool",)
@@ -37,6 +38,7 @@ __all__ = ("Pool",)
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
 _STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
 _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
+_NAP = 0.005  # seconds that outcomes wait for others of their batch while they come that often (benchmarks/cpu.py)
 _FEW = 32  # outcomes that are reported between two looks at the workers, about a millisecond (benchmarks/processes.py)
 
 
@@ -66,6 +68,7 @@ class Pool:
         self._oom_kills = exits.oom_kills()
         self._next_look = 0.0
         self._sleeps_until = math.inf
+        self._heard = self._nap_ends = -math.inf
         self._untold: deque[News] = deque()  # the pump's alone
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
@@ -214,10 +217,12 @@ class Pool:
         with self._lock:
             if not self._members and self._bookings.queued and not self._closing:
                 return 0.0
-            if not all(member.slot.ring.sleep() for member in self._members):
+            now = time.monotonic()
+            how = NAPPING if now < self._nap_ends else ASLEEP
+            if not all(member.slot.ring.sleep(how) for member in self._members):
                 return 0.0
-            self._sleeps_until = self._next_due()
-            return None if self._sleeps_until == math.inf else max(0.0, self._sleeps_until - time.monotonic())
+            self._sleeps_until = min(self._next_due(), self._nap_ends) if how == NAPPING else self._next_due()
+            return None if self._sleeps_until == math.inf else max(0.0, self._sleeps_until - now)
 
     def _write(self) -> None:
         for member in self._members:
@@ -234,6 +239,9 @@ class Pool:
             self._bury(member)
 
     def _hear(self, member: Member, messages: list[Any]) -> None:
+        before, self._heard = self._heard, time.monotonic()
+        if self._heard - before < 2 * _NAP:
+            self._nap_ends = self._heard + _NAP
         with self._lock:
             for kind, *content in messages:
                 if kind == OUTCOME:

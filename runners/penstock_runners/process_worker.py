@@ -104,7 +104,7 @@ class _Home:
         message = (index, tuple(packed), is_last)
         with self._sending:
             if not self._by_socket and type(packed.value) is not pickling.Packet and self._ring.put(_plain(message)):
-                if self._ring.must_wake():
+                if self._ring.must_wake(urgent=is_last):
                     self._channel.send((WAKE,))
                 return
         self.say(OUTCOME, *message)

@@ -8,6 +8,10 @@ the worker's death, as it would be in a socket.
 Only a driver that is about to sleep has to be woken. It says so and then looks once more; the worker puts its message
 there and then looks whether the driver sleeps. As in `slot`, at least one of them sees the other's word, because each
 takes and releases a lock between its own word and the look.
+
+To be woken for every call of a millisecond costs the driver more than what it does with the outcome. While outcomes
+keep coming it therefore only *naps*: it will look again very soon by itself, and wants to be woken for nothing but a
+message that makes somebody wait, such as the last one of a batch.
 """
 
 from __future__ import annotations
@@ -16,7 +20,13 @@ import struct
 import threading  # noqa: TID251 (its lock is the memory barrier)
 from typing import Any
 
-__all__ = ("SIZE", "Ring")
+__all__ = ("ASLEEP", "NAPPING", "SIZE", "Ring")
+
+_AWAKE = 0
+NAPPING = 1
+"""The driver looks again very soon, and wants to be woken for an urgent message only."""
+ASLEEP = 2
+"""The driver wants to be woken for any message."""
 
 _HEAD = 24
 _CAPACITY = 256 * 1024  # some thousand outcomes, more than come between two looks (benchmarks/processes.py)
@@ -36,13 +46,13 @@ class Ring:
     def __init__(self, view: memoryview) -> None:
         self._written: Any = view[0:8].cast("Q")
         self._read: Any = view[8:16].cast("Q")
-        self._asleep: Any = view[16:24].cast("Q")
+        self._state: Any = view[16:24].cast("Q")
         self._bytes = view[_HEAD:SIZE]
         self._barrier = threading.Lock()
 
     def close(self) -> None:
         """Let go of the memory."""
-        for view in (self._written, self._read, self._asleep, self._bytes):
+        for view in (self._written, self._read, self._state, self._bytes):
             view.release()
 
     # --- the worker ---
@@ -57,13 +67,17 @@ class Ring:
         self._written[0] = end
         return True
 
-    def must_wake(self) -> bool:
-        """Whether the driver sleeps and has to hear of what was put; says yes once for each sleep."""
+    def must_wake(self, urgent: bool) -> bool:
+        """Whether the driver has to hear of what was put; says yes once for each sleep.
+
+        Args:
+            urgent: Whether it is worth waking a driver that only naps.
+        """
         with self._barrier:
             pass
-        if not self._asleep[0]:
+        if self._state[0] < (NAPPING if urgent else ASLEEP):
             return False
-        self._asleep[0] = 0
+        self._state[0] = _AWAKE
         return True
 
     # --- the driver ---
@@ -81,9 +95,9 @@ class Ring:
         self._read[0] = read
         return messages
 
-    def sleep(self) -> bool:
-        """Say that the driver is going to sleep; False if it must not, since something has come."""
-        self._asleep[0] = 1
+    def sleep(self, how: int) -> bool:
+        """Say that the driver is going to sleep, `NAPPING` or `ASLEEP`; False if it must not: something has come."""
+        self._state[0] = how
         with self._barrier:
             pass
         return bool(self._read[0] == self._written[0])

@@ -127,13 +127,13 @@ class OutcomeTests(RunnerSuite):
 
     def test_items_of_a_batch_are_reported_as_they_end(self, runner: TaskRunner, tmp_path: Path) -> None:
         self.needs_room(runner)
-        release = tmp_path / "release"
-        (tmp_path / "now").touch()
-        calls = make_calls(probes.hold, [(tmp_path / "entries", tmp_path / "now"), (tmp_path / "entries", release)])
+        now, release = tmp_path / "now", tmp_path / "release"
+        now.touch()
+        calls = make_calls(probes.hold, [(tmp_path / "entries", file) for file in [*[now] * 10, release]])
         reports = self.reports()
         runner.submit(calls, reports)
-        assert reports.of(calls[:1])[0].value == "held"
-        assert reports.count(calls[1]) == 0
+        assert [outcome.value for outcome in reports.of(calls[:-1])] == ["held"] * 10
+        assert reports.count(calls[-1]) == 0
         release.touch()
         reports.of(calls)
 

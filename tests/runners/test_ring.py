@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock_runners.ring import SIZE, Ring
+from penstock_runners.ring import ASLEEP, NAPPING, SIZE, Ring
 
 messages = st.one_of(st.binary(max_size=200), st.integers(0, 120_000).map(bytes), st.none())
 """A message to put, or None to take what is there."""
@@ -30,7 +31,8 @@ def test_messages_come_out_whole_and_in_order(steps: list[bytes | None]) -> None
             assert sum(map(len, expected)) + len(message) + 4 * (len(expected) + 1) > SIZE - 24
 
 
-def test_a_driver_that_sleeps_is_woken_once_and_never_sleeps_over_a_message() -> None:
+@pytest.mark.parametrize(("how", "urgent"), [(ASLEEP, False), (ASLEEP, True), (NAPPING, True)])
+def test_a_driver_that_sleeps_is_woken_once_and_never_sleeps_over_a_message(how: int, urgent: bool) -> None:
     memory = memoryview(bytearray(SIZE))
     worker, driver = Ring(memory), Ring(memory)
     count, woken, heard = 20_000, threading.Semaphore(0), list[bytes]()
@@ -39,18 +41,28 @@ def test_a_driver_that_sleeps_is_woken_once_and_never_sleeps_over_a_message() ->
         for number in range(count):
             while not worker.put(str(number).encode()):
                 pass
-            if worker.must_wake():
+            if worker.must_wake(urgent):
                 woken.release()
 
     thread = threading.Thread(target=work)
     thread.start()
     while len(heard) < count:
         heard += driver.take()
-        if len(heard) < count and driver.sleep():
+        if len(heard) < count and driver.sleep(how):
             assert woken.acquire(timeout=30), f"slept over message {len(heard)}"
     thread.join()
     assert heard == [str(number).encode() for number in range(count)]
-    assert not worker.must_wake()
+    assert not worker.must_wake(urgent)
+
+
+def test_a_driver_that_naps_is_left_alone_but_for_what_is_urgent() -> None:
+    memory = memoryview(bytearray(SIZE))
+    worker, driver = Ring(memory), Ring(memory)
+    assert driver.sleep(NAPPING)
+    assert worker.put(b"one of many")
+    assert not worker.must_wake(urgent=False)
+    assert worker.put(b"the last")
+    assert worker.must_wake(urgent=True)
 
 
 def test_a_full_ring_refuses_and_takes_again_when_it_was_read() -> None:
