@@ -34,6 +34,10 @@ OWN_TIMEOUT = 120.0
 # there at that moment: because it starts slowly, or was killed in its turn. That would leave calls without workers.
 _PATIENT = {"distributed.deploy.lost-worker-timeout": "1 day"}
 
+# What a cluster finds out about itself for its dashboard: each process measures its loop 50 times a second and looks at
+# its stack 100 times, which takes 6 % of two processors while there is nothing to do (benchmarks/cpu.py).
+_UNWATCHED = {"distributed.admin.tick.interval": "1s", "distributed.worker.profile.enabled": False}
+
 # What Dask writes into this process's environment whenever it starts a worker from here, beside the names that its
 # setting distributed.nanny.pre-spawn-environ lists. It never takes them back.
 _LEAKED = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
@@ -74,6 +78,12 @@ class ClusterSettings:
     def starts_cluster(self) -> bool:
         """Whether the runner starts its own cluster."""
         return self.cluster is None and self.address is None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody looks at what the cluster finds out about itself, on a dashboard or in a report."""
+        reported = self.performance_report_path is not None
+        return reported or self.cluster_class is not None or "dashboard_address" in self.cluster_kwargs
 
 
 class Connection:
@@ -167,19 +177,19 @@ def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
     kwargs = {**_defaults(kind), **settings.cluster_kwargs}
     if not kwargs.get("processes", True):
         kwargs = {**kwargs, "host": settings.cluster_kwargs.get("host")}  # threads of this process have no address
-    try:
-        cluster = kind(**kwargs)
-    except Exception as error:
-        raise RunnerError(
-            f"DaskTaskRunner could not start {kind.__name__}({_spelled(kwargs)}): {str(error).rstrip('.')}. {_GUARD}"
-        ) from error
-    try:
-        if settings.adapt_kwargs:
-            cluster.adapt(**settings.adapt_kwargs)
-        with importlib.import_module("dask.config").set(_PATIENT):
+    config = importlib.import_module("dask.config")
+    with config.set(_PATIENT if settings.is_watched else _PATIENT | _UNWATCHED):
+        try:
+            cluster = kind(**kwargs)
+        except Exception as error:
+            call, said = f"{kind.__name__}({_spelled(kwargs)})", str(error).rstrip(".")
+            raise RunnerError(f"DaskTaskRunner could not start {call}: {said}. {_GUARD}") from error
+        try:
+            if settings.adapt_kwargs:
+                cluster.adapt(**settings.adapt_kwargs)
             yield cluster
-    finally:
-        cluster.close()
+        finally:
+            cluster.close()
 
 
 def _cluster_class(given: str | Callable[..., Any] | None) -> Callable[..., Any]:

@@ -23,8 +23,9 @@ from penstock_runners.worker import Site, run_batch, settled, shelf
 
 __all__ = ("Parcel", "run_one", "stream")
 
-# Seconds that an outcome waits for others to share its message; benchmarks/ray_runner.py.
-_COMPANY = 0.02
+# Seconds that an outcome waits for others of its batch to share its message, which costs the driver and the batch 1 ms
+# (benchmarks/cpu.py).
+_COMPANY = 0.1
 
 
 @dataclass(slots=True)
