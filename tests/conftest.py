@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,8 @@ KEPT = ("penstock-timers", "penstock-loop", "penstock-events", "asyncio_", "pyte
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers that the checks below know."""
+    """Declare the markers that the checks below know, and hear Ctrl-C, which a shell's background jobs ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "leaks(why): the test may leave threads and processes behind")
 
 

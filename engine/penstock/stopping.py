@@ -15,13 +15,17 @@ from types import FrameType
 
 __all__ = ("stop_on_sigterm",)
 
+# What Ctrl-C meets where Python does not hear it: a job that a shell script has started in the background ignores it.
+_UNHEARD = (signal.SIG_IGN, signal.SIG_DFL)
+
 
 @contextmanager
 def stop_on_sigterm() -> Generator[None, None, None]:
     """While the block runs, stop it in order when SIGTERM arrives, and exit with code 143.
 
     Put it around what the program does: ``with stop_on_sigterm(): my_flow()``, or ``asyncio.run(main())``. A second
-    SIGTERM does not wait for clean-up. The handler that was installed before is put back at the end.
+    SIGTERM does not wait for clean-up. Ctrl-C is heard as well, also in a job that a shell script has started in the
+    background, which would ignore it. The handlers that were installed before are put back at the end.
 
     Raises:
         ValueError: If entered in another thread than the main one, where Python allows no handlers.
@@ -34,6 +38,9 @@ def stop_on_sigterm() -> Generator[None, None, None]:
         # As if Ctrl-C had been pressed: the one way in that asyncio, too, takes for a request to cancel.
         os.kill(os.getpid(), signal.SIGINT)
 
+    ctrl_c = signal.getsignal(signal.SIGINT)
+    if ctrl_c in _UNHEARD:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
@@ -43,3 +50,5 @@ def stop_on_sigterm() -> Generator[None, None, None]:
         raise SystemExit(128 + signal.SIGTERM) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+        if ctrl_c in _UNHEARD:
+            signal.signal(signal.SIGINT, ctrl_c)

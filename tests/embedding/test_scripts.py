@@ -86,6 +86,20 @@ def test_sigterm_stops_in_order_where_the_program_asked_for_that(kind: str, tmp_
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_sigterm_stops_a_job_that_a_shell_started_in_the_background(kind: str, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as the shell does, since Ctrl-C is for the foreground
+    try:
+        process = _begin(kind, tmp_path / "states", 2, "stop_on_sigterm")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert set(_last_states(tmp_path / "states")) == {"Task Cancelled", "Flow Cancelled"}
+    assert "Traceback" not in err
+
+
 def test_without_asking_sigterm_is_what_it_is_to_every_python_program(tmp_path: Path) -> None:
     process = _begin("sync", tmp_path / "states", 60)
     process.terminate()
@@ -100,3 +114,17 @@ def test_stop_on_sigterm_puts_the_old_handler_back() -> None:
     with stop_on_sigterm():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.SIG_DFL, signal.default_int_handler])
+def test_stop_on_sigterm_leaves_ctrl_c_as_it_was(ctrl_c: Any) -> None:
+    from penstock.runtime import stop_on_sigterm
+
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        with pytest.raises(SystemExit) as stopped, stop_on_sigterm():
+            signal.raise_signal(signal.SIGTERM)
+        assert stopped.value.code == 128 + signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is ctrl_c
+    finally:
+        signal.signal(signal.SIGINT, before)
