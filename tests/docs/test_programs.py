@@ -99,7 +99,8 @@ def test_the_pipeline_goes_on_where_it_was_killed(tmp_path: Path) -> None:
         newest = history.runs()[0]
         cached = [run for run in history.inside(newest.id) if run.cached]
         assert "pages" in {run.definition for run in cached}
-        assert len(cached) == len(stored)
+        # The value is there before COMPLETED is, so the kill may have come between the two.
+        assert {(run.definition, run.position) for run in stored} <= {(run.definition, run.position) for run in cached}
         assert newest.result is not None
         shown = penstock("results", "show", newest.result["key"], "--value")
         assert "value       60" in shown.stdout, shown.stderr
