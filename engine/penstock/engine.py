@@ -297,7 +297,10 @@ def engine_in_use() -> Engine:
     run = current_run.get()
     if run is not None:
         return run.engine
-    return current_engine.get() or (_open_engines[-1] if _open_engines else _default_engine())
+    scope = current_engine.get()
+    if scope is not None and not scope._has_been_left:  # as in a task that outlives the block that it was made in
+        return scope
+    return _open_engines[-1] if _open_engines else _default_engine()
 
 
 def engines_on(clock: Clock) -> list[Engine]:

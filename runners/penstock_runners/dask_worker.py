@@ -37,7 +37,7 @@ __all__ = ("FROZEN", "Parcel", "make_fence", "make_guard", "run", "withdraw")
 # than the lease, and is killed.
 FROZEN = -1
 
-# Seconds that an outcome waits for others of its batch to share its message, which costs the driver 2 ms
+# Seconds that an outcome waits for others of its batch to share its message, which costs the driver 3 ms
 # (benchmarks/cpu.py); a batch of automatic size lasts as long.
 _COMPANY = 0.2
 

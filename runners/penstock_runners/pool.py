@@ -221,7 +221,7 @@ class Pool:
             how = NAPPING if now < self._nap_ends else ASLEEP
             if not all(member.slot.ring.sleep(how) for member in self._members):
                 return 0.0
-            self._sleeps_until = min(self._next_due(), self._nap_ends) if how == NAPPING else self._next_due()
+            self._sleeps_until = min(self._next_due(), self._nap_ends if how == NAPPING else math.inf)
             return None if self._sleeps_until == math.inf else max(0.0, self._sleeps_until - now)
 
     def _write(self) -> None:

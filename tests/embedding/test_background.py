@@ -11,6 +11,7 @@ from penstock import Engine, flow, resume, task
 from penstock.errors import EngineClosed
 from penstock.futures import wait_async
 from penstock.history import History
+from penstock.runners import ThreadPoolTaskRunner
 
 
 @task
@@ -103,3 +104,19 @@ async def test_a_flow_that_the_shutdown_waits_for_cannot_start_others() -> None:
         await begun.wait()
         told.set()  # it goes on when this task gives way, which leaving the engine does after it was left
     assert await handle == "refused"
+
+
+async def test_what_outlives_the_block_of_an_engine_does_not_bring_it_back() -> None:
+    gate, runner = asyncio.Event(), ThreadPoolTaskRunner(max_workers=1)
+
+    async def straggler() -> float:
+        await gate.wait()
+        return await divided(4)
+
+    async with Engine(runner, history=None):
+        assert await divided(2) == 0.5
+        going_on = asyncio.create_task(straggler())
+    assert not runner.is_open
+    gate.set()
+    assert await going_on == 0.25
+    assert not runner.is_open
