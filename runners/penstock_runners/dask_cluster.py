@@ -82,8 +82,8 @@ class ClusterSettings:
     @property
     def is_watched(self) -> bool:
         """Whether somebody looks at what the cluster finds out about itself, on a dashboard or in a report."""
-        reported = self.performance_report_path is not None
-        return reported or self.cluster_class is not None or "dashboard_address" in self.cluster_kwargs
+        looks = (self.performance_report_path, self.cluster_class, self.cluster_kwargs.get("dashboard_address"))
+        return any(look is not None for look in looks)
 
 
 class Connection:
@@ -178,9 +178,10 @@ def _started(settings: ClusterSettings) -> Generator[Any, None, None]:
     if not kwargs.get("processes", True):
         kwargs = {**kwargs, "host": settings.cluster_kwargs.get("host")}  # threads of this process have no address
     config = importlib.import_module("dask.config")
-    with config.set(_PATIENT if settings.is_watched else _PATIENT | _UNWATCHED):
+    with config.set(_PATIENT):
         try:
-            cluster = kind(**kwargs)
+            with config.set({} if settings.is_watched else _UNWATCHED):  # only now: it holds for the whole process
+                cluster = kind(**kwargs)
         except Exception as error:
             call, said = f"{kind.__name__}({_spelled(kwargs)})", str(error).rstrip(".")
             raise RunnerError(f"DaskTaskRunner could not start {call}: {said}. {_GUARD}") from error

@@ -158,6 +158,25 @@ if __name__ == "__main__":
 """
 
 
+def measures_itself() -> bool:
+    from dask import config
+
+    enabled: bool = config.get("distributed.worker.profile.enabled")
+    return enabled
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, False), ({"cluster_class": "distributed.LocalCluster"}, True)],
+    ids=["ours", "named"],
+)
+def test_a_cluster_measures_itself_only_where_somebody_may_look(settings: dict[str, Any], expected: bool) -> None:
+    kwargs = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    with DaskTaskRunner(cluster_kwargs=kwargs, **settings) as runner:
+        assert one(runner, measures_itself).value is expected
+    assert measures_itself(), "for others in this process"
+
+
 def test_our_own_cluster_is_gone_when_the_driver_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "driver.py"
     script.write_text(_DRIVER)

@@ -23,7 +23,7 @@ from penstock import flow, task
 from penstock.errors import ConfigurationError, CrashedRun, SerializationError, TimedOut
 from penstock.ports import Call, LogLine, Outcome
 from penstock.testing import wait_until
-from penstock_runners import exits, probes
+from penstock_runners import exits, pool, probes
 from penstock_runners.probes import Reports, entries, make_calls
 from penstock_runners.processes import ProcessPoolTaskRunner
 
@@ -209,6 +209,17 @@ class TestDeaths:
 
 
 class TestTheWire:
+    def test_the_driver_is_not_woken_for_every_call(
+        self, runner: ProcessPoolTaskRunner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one(runner, functions.pid)
+        turns = list[None]()
+        turn = pool.Pool._turn
+        monkeypatch.setattr(pool.Pool, "_turn", lambda self: turns.append(turn(self)))
+        monkeypatch.setattr(pool, "_NAP", 60.0)
+        assert len(run(runner, make_calls(probes.nap, [(0.005,)] * 100))) == 100
+        assert len(turns) < 50
+
     def test_lines_of_a_running_call_come_at_once(self, tmp_path: Path) -> None:
         lines: list[tuple[Call, LogLine]] = []
         release = tmp_path / "release"
