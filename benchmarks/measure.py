@@ -83,6 +83,7 @@ class Row:
 
 
 COLUMNS = ("path", "floor beside it", "ours", "at most", "measured", "range", "verdict")
+SHORT = ("path", "floor beside it", "at most", "measured", "verdict")
 
 
 def compare(
@@ -190,6 +191,13 @@ def table(rows: Sequence[Row], title: str = "") -> Table:
     """The rows as a table, the missed promises to be seen first."""
     missed = frozenset(index for index, row in enumerate(rows) if row.verdict == "MISSED")
     return Table(title, COLUMNS, [row.cells() for row in rows], texts=2, red=missed)
+
+
+def short_table(rows: Sequence[Row]) -> Table:
+    """The rows without times and ranges, which say as much about the machine."""
+    chosen = [COLUMNS.index(name) for name in SHORT]
+    cells = [(row.path, row.floor, *row.cells()[2:]) for row in rows]
+    return Table("", SHORT, [[row[index] for index in chosen] for row in cells], texts=2)
 
 
 def rows_of(report: dict[str, Any]) -> list[Row]:

@@ -53,9 +53,8 @@ def made() -> dict[Path, bytes]:
     """Every file as the figures make it."""
     peers = [peer for peer in figures.peers(PEERS) if peer["cases"] or "failed" in peer]
     drawn = {PLOTS / f"{name}.svg": plots.svg(draw) for name, draw in _plots(peers).items()}
-    table = {"promises": promises()}
-    sections = {**table, "ledger": spent(), "batching": swept(), "peers": beside(peers)}
-    return {PAGE: _filled(PAGE, sections).encode(), README: _filled(README, table).encode(), **drawn}
+    sections = {"promises": promises(), "ledger": spent(), "batching": swept(), "peers": beside(peers)}
+    return {PAGE: _filled(PAGE, sections).encode(), README: _filled(README, {"promises": verdicts()}).encode(), **drawn}
 
 
 def write() -> None:
@@ -93,12 +92,28 @@ def _filled(file: Path, sections: dict[str, str | None]) -> str:
 
 
 def promises() -> str | None:
-    """The table of the promises."""
-    reports = [report for name in PROMISES if (report := figures.read(name)) is not None]
+    """The table of the promises, with all that was measured beside them."""
+    reports = _reports()
+    return f"{_measured(reports)}\n\n{measure.table(_rows(reports)).markdown()}" if reports else None
+
+
+def verdicts() -> str | None:
+    """The promises alone, and how many are kept, for readers who want no more than that."""
+    reports = _reports()
     if not reports:
         return None
-    rows = [row for report in reports for row in measure.rows_of(report)]
-    return f"{_measured(reports)}\n\n{measure.table(rows).markdown()}"
+    promised = [row for row in _rows(reports) if row.budget is not None]
+    kept = sum(row.verdict == "kept" for row in promised)
+    said = f"{_measured(reports)} {kept} of {len(promised)} promises are kept."
+    return f"{said}\n\n{measure.short_table(promised).markdown()}"
+
+
+def _reports() -> list[dict[str, Any]]:
+    return [report for name in PROMISES if (report := figures.read(name)) is not None]
+
+
+def _rows(reports: Sequence[dict[str, Any]]) -> list[measure.Row]:
+    return [row for report in reports for row in measure.rows_of(report)]
 
 
 def spent() -> str | None:

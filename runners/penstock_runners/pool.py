@@ -38,7 +38,7 @@ __all__ = ("Pool",)
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
 _STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
 _LEAVE = 2.0  # seconds that an idle worker's exit handlers get
-_NAP = 0.005  # seconds that outcomes wait for others of their batch while they come that often (benchmarks/cpu.py)
+_NAP = 0.01  # seconds that outcomes wait for others of their batch while they come that often (benchmarks/cpu.py)
 _FEW = 32  # outcomes that are reported between two looks at the workers, about a millisecond (benchmarks/processes.py)
 
 
