@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.context import current_run
 from penstock.errors import MissingContextError
+from penstock.line_queue import LAST_LINES
 
 if TYPE_CHECKING:
     from penstock.ports import Call, LogLine
@@ -43,6 +44,16 @@ class RunLogger(logging.LoggerAdapter[logging.Logger]):
         """Put the run's name before the message and its facts on the record."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return f"{self._prefix}{msg}", kwargs
+
+    def last_line(self, level: int, message: str, *args: object, error: BaseException | None) -> None:
+        """Log how the run ended, without waiting for others that do; that of a flow waits, and shows all before it."""
+        text, facts = self.process(message, {})
+        raised = None if error is None else (type(error), error, error.__traceback__)
+        logger = self.logger
+        record = logger.makeRecord(logger.name, level, "(engine)", 0, text, args, raised, None, facts["extra"])
+        LAST_LINES.put(logger, record)
+        if logger is flow_runs:
+            LAST_LINES.write_all()
 
 
 def run_logger(run: Run) -> RunLogger:

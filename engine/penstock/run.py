@@ -393,4 +393,4 @@ def _log_end(run: Run, state: State) -> None:
     if logger.isEnabledFor(level):
         # What was started by itself may have nobody to whom the error goes on, and who would show where it was raised.
         is_apart = level is ERROR and run.parent is None and run.future is not None
-        run_logger(run).log(level, "Finished in state %r", state, exc_info=state.error if is_apart else None)
+        run_logger(run).last_line(level, "Finished in state %r", state, error=state.error if is_apart else None)
