@@ -111,10 +111,8 @@ class CachePolicy:
         Raises:
             UnhashableInput: If a value has no canonical form; the message names the argument.
         """
-        from penstock_results.keys import make_key
-
         components = self.components(request)
-        return None if components is None else make_key(components)
+        return None if components is None else self._key_of(components)
 
     def components(self, request: CacheRequest) -> dict[str, str] | None:
         """What the key is made of, by name: ``inputs.x``, ``code``, ``flow_run``, ...
@@ -132,6 +130,32 @@ class CachePolicy:
             raise NotImplementedError(f"{type(self).__name__} must override compute_key or components")
         key = self.compute_key(request)
         return None if key is None else {type(self).__name__: key}
+
+    def evaluate(self, request: CacheRequest) -> tuple[str | None, dict[str, str]]:
+        """Compute a call's key together with its components, so that a large argument is hashed once.
+
+        Args:
+            request: The call.
+
+        Returns:
+            What `compute_key` gives, and what `components` gives; None and nothing if the call has no key.
+
+        Raises:
+            UnhashableInput: As `compute_key`.
+        """
+        components = self.components(request)
+        if not components:
+            return None, {}
+        if type(self).compute_key is CachePolicy.compute_key:
+            return self._key_of(components), components
+        if type(self).components is CachePolicy.components:
+            return components[type(self).__name__], components
+        return self.compute_key(request), components
+
+    def _key_of(self, components: dict[str, str]) -> str:
+        from penstock_results.keys import make_key
+
+        return make_key(components)
 
     def configure(self, *, key_storage: Any = None, isolation_level: Any = None, lock_manager: Any = None) -> Self:
         """Make a copy with other settings; those that are not given stay."""
@@ -255,17 +279,17 @@ class CacheKeyFnPolicy(CachePolicy):
 
     cache_key_fn: KeyFunction
 
-    def compute_key(self, request: CacheRequest) -> str | None:
-        """The function's own string where a store can take it as a key, and otherwise its hash."""
-        from penstock_results.keys import make_key
-
-        key = self._call(request)
-        return key if key is None or _STORE_KEY.fullmatch(key) else make_key(key)
-
     def components(self, request: CacheRequest) -> dict[str, str] | None:
         """The function's string."""
         key = self._call(request)
         return None if key is None else {"cache_key_fn": key}
+
+    def _key_of(self, components: dict[str, str]) -> str:
+        """The function's own string where a store can take it as a key, and otherwise its hash."""
+        from penstock_results.keys import make_key
+
+        key = components["cache_key_fn"]
+        return key if _STORE_KEY.fullmatch(key) else make_key(key)
 
     def _call(self, request: CacheRequest) -> str | None:
         context = CacheContext(request.task, request.task_run, request.inputs)

@@ -125,6 +125,7 @@ class Keeper:
     claim: Claim | None = None
     finding: str = "The result was stored before."
     _code: str | None = None
+    _left: bool = False
 
     @property
     def keeping(self) -> Keeping:
@@ -149,18 +150,25 @@ class Keeper:
             found, value = await host.offload(self._recall)
             if found:
                 return True, value
-        if not isinstance(self.run, TaskRun):
-            return False, None
-        self.key = await host.offload(self._key_or_none)
-        if self.key is None:
+        if not isinstance(self.run, TaskRun) or self._is_keyless:
             return False, None
         while True:
-            found, value = await host.offload(self._look)
+            found, value = await host.offload(self._look_or_begin)
+            if self.key is None:
+                return False, None
             if found or self.claim is not None:
                 self._count(found)
                 return found, value
-            if not await host.offload(self._begin):
-                await self._wait_for_owner(host)
+            await self._wait_for_owner(host)
+
+    def _look_or_begin(self) -> tuple[bool, Any]:
+        """Look, and if there is nothing claim the key; whoever had it until then may just have stored a value."""
+        if self.key is None:
+            self.key = self._key_or_none()
+        if self.key is None:
+            return False, None
+        found, value = self._look()
+        return self._look() if not found and self._begin() else (found, value)
 
     def _recall(self) -> tuple[bool, Any]:
         """Look for what the run has come to before, in a flow run that is continued or in an earlier attempt."""
@@ -180,9 +188,12 @@ class Keeper:
     def _begin(self) -> bool:
         with self._at_the_store():
             self.claim = single_flight(self.store).begin(cast(str, self.key))
-        if self.claim is not None:
-            _owners[self._place] = self.run
-        return self.claim is not None
+        if self.claim is None:
+            return False
+        _owners[self._place] = self.run
+        if self._left:
+            self.let_go()
+        return True
 
     @contextmanager
     def _at_the_store(self) -> Generator[None]:
@@ -227,12 +238,19 @@ class Keeper:
 
             facts = {"parameters": run.parameters, "flow_run": runtime.flow_run, "task_run": runtime.task_run}
             return run.call_in_context(partial(keeping.key_template.format, **{**run.parameters, **facts}))
-        policy = keeping.policy if keeping.policy is not None else DEFAULT
-        if policy.is_none or settings("disable_caching", truth, False):
+        if self._is_keyless or settings("disable_caching", truth, False):
             return None
-        request = cache_request(run)
-        self.components = policy.components(request) or {}
-        return policy.compute_key(request) if self.components else None
+        key, self.components = self._policy.evaluate(cache_request(run))
+        return key
+
+    @property
+    def _policy(self) -> CachePolicy:
+        return DEFAULT if self.keeping.policy is None else self.keeping.policy
+
+    @property
+    def _is_keyless(self) -> bool:
+        """Whether there is no key whatever the call is, so that nothing has to be asked for."""
+        return self.keeping.key_template is None and self._policy.is_none
 
     def _key_or_none(self) -> str | None:
         try:
@@ -311,7 +329,16 @@ class Keeper:
         )
         return self._hold(value, reference, found=False)
 
-    def release(self) -> None:
+    def leave(self) -> bool:
+        """Say that the run needs its key no longer; one that a cancelled run is still claiming is let go of then.
+
+        Returns:
+            Whether it has the key, to be let go of.
+        """
+        self._left = True
+        return self.claim is not None
+
+    def let_go(self) -> None:
         """Let whoever waits for the key look again."""
         claim, self.claim = self.claim, None
         if claim is not None:

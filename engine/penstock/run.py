@@ -155,7 +155,8 @@ async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
         else:
             await _attempts(run, host, keeper)
     finally:
-        await host.offload(keeper.release)
+        if keeper.leave():
+            await host.offload(keeper.let_go)
 
 
 async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:

@@ -34,12 +34,12 @@ from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
+from penstock.brief_threads import BriefThreads
 from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError, ResultError
 from penstock.ports import Clock, Timer
 from penstock_results.claims import Claims
 from penstock_results.owners import Record, number_of, owner_is_dead, this_owner
-from penstock_results.threads import BriefThreads
 
 __all__ = ("Claim", "ClaimLost", "SingleFlight", "Subscription")
 
@@ -391,7 +391,7 @@ class SingleFlight:
         self._guard = threading.Lock()
         self._places: dict[str, _Place] = {}
         self._renewal = None
-        self._threads = BriefThreads(_THREADS)
+        self._threads = BriefThreads("penstock-claims", _THREADS)
 
     def _notice_fork(self) -> None:
         """Start afresh in a forked child: the claims and waiters in its memory are its parent's."""

@@ -253,6 +253,32 @@ def test_a_policy_of_the_users_adds_up_with_ours() -> None:
     assert (INPUTS + Weekly()).compute_key(request(inputs={"x": 0})) is None
 
 
+@pytest.mark.parametrize("policy", [*KEYED.values(), CacheKeyFn(lambda context, arguments: "a key")])
+def test_the_key_comes_with_its_components(policy: CachePolicy) -> None:
+    assert policy.evaluate(request()) == (policy.compute_key(request()), policy.components(request()))
+
+
+def test_a_call_without_a_key_has_no_components() -> None:
+    assert (INPUTS + RUN_ID).evaluate(request(flow_run_id=None)) == (None, {})
+
+
+def test_a_policy_of_the_users_makes_its_key_and_components_as_it_says() -> None:
+    asked = list[str]()
+
+    class Key(CachePolicy):
+        def compute_key(self, request: CacheRequest) -> str | None:
+            asked.append("key")
+            return "mine"
+
+    class Both(Key):
+        def components(self, request: CacheRequest) -> dict[str, str] | None:
+            return {"made": "up"}
+
+    assert Key().evaluate(request()) == ("mine", {"Key": "mine"})
+    assert asked == ["key"]
+    assert Both().evaluate(request()) == ("mine", {"made": "up"})
+
+
 def test_importing_the_policies_imports_nothing_heavy() -> None:
     program = "import sys, penstock.cache_policies; print(*{name.partition('.')[0] for name in sys.modules})"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

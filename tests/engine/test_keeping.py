@@ -16,7 +16,7 @@ import pytest
 from recording import Tally
 from worlds import World
 
-from penstock import Engine, State, flow, quote, runtime, task
+from penstock import Engine, State, flow, quote, runtime, task, wait_async
 from penstock.cache_policies import DEFAULT, FLOW_PARAMETERS, INPUTS, NO_CACHE, RUN_ID, TASK_SOURCE, CachePolicy
 from penstock.errors import (
     ConfigurationError,
@@ -29,6 +29,7 @@ from penstock.results import ResultStore
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.tasks import task_input_hash
 from penstock.testing import VirtualClock, wait_until
+from penstock_results import keys, locks
 from penstock_results.faults import FaultyStore, Killed, Saboteur
 from penstock_results.references import ResultReference
 
@@ -143,6 +144,25 @@ class TestCaching:
         assert [work(x) for x in (1, 3, 2, 4)] == [[1], [1], [2], [2]]
         work(-1), work(-1)
         assert tally.counts["work"] == 4
+
+    def test_a_key_is_computed_once_for_each_call(
+        self, engine: Engine, tally: Tally, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def key(context: Any, arguments: dict[str, Any]) -> str:
+            tally.add("cache_key_fn")
+            return "a-key"
+
+        hash_value = keys.hash_value
+
+        def counting(value: Any, name: str) -> str:
+            tally.add(name)
+            return hash_value(value, name=name)
+
+        monkeypatch.setattr(keys, "hash_value", counting)
+        for work in (counted(tally, cache_key_fn=key), counted(tally, cache_policy=INPUTS)):
+            work(1), work(1)
+        assert tally.counts["cache_key_fn"] == 2
+        assert tally.counts["argument x"] == tally.counts["argument client"] == 2
 
     def test_the_hash_of_the_inputs(self, engine: Engine, tally: Tally) -> None:
         work = counted(tally, cache_key_fn=task_input_hash)
@@ -454,6 +474,41 @@ class TestSingleFlight:
 
         assert asyncio.run(run()) == 1  # type: ignore[arg-type]
         assert tally.counts["work"] == 2
+
+    def test_an_owner_that_is_cancelled_while_it_asks_for_the_key_gives_way(
+        self, plain: Engine, tally: Tally, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asking, cancelled, begun = threading.Event(), threading.Event(), threading.Event()
+        begin = locks.SingleFlight.begin
+
+        def slow_begin(flight: locks.SingleFlight, key: str) -> locks.Claim | None:
+            if asking.is_set():
+                return begin(flight, key)
+            asking.set()
+            assert cancelled.wait(10)
+            claim = begin(flight, key)
+            begun.set()
+            return claim
+
+        monkeypatch.setattr(locks.SingleFlight, "begin", slow_begin)
+
+        @task(cache_policy=INPUTS)
+        async def work(x: int) -> int:
+            tally.add("work")
+            return x
+
+        @flow
+        async def run() -> int:
+            first = work.submit(1)
+            await asyncio.to_thread(asking.wait)
+            first.cancel()
+            await wait_async([first])
+            cancelled.set()
+            await asyncio.to_thread(begun.wait)
+            return await asyncio.wait_for(work.submit(1), 10)
+
+        assert asyncio.run(run()) == 1  # type: ignore[arg-type]
+        assert tally.counts["work"] == 1
 
     def test_a_cancelled_waiter_leaves_the_owner_alone(self, plain: Engine, tally: Tally) -> None:
         release = asyncio.Event()

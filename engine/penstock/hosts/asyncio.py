@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (this is the asyncio host)
 import sys
-import threading  # noqa: TID251 (threads for what must not hold up the loop)
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from penstock.brief_threads import IO_THREADS
 from penstock.context import current_run, outside
 from penstock.errors import Cancelled
 from penstock.flow_runs import FlowRun
@@ -95,10 +95,10 @@ class AsyncioHost:
         return await coroutine
 
     async def offload(self, function: Callable[[], T]) -> T:
-        """Call it on a daemon thread: `asyncio.to_thread` would keep an interrupted program from exiting."""
+        """Call it on a thread."""
         done = Signal()
         context = copy_context()
-        threading.Thread(target=lambda: context.run(call_then, function, done), name="penstock-io", daemon=True).start()
+        IO_THREADS.run(lambda: context.run(call_then, function, done))
         await suspend(done)
         return done.value()  # type: ignore[no-any-return]
 

@@ -12,8 +12,10 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, cast
 
+from penstock.brief_threads import IO_THREADS
 from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
@@ -97,7 +99,7 @@ class CallbacksHost:
         if asyncio._get_running_loop() is None:
             return function()
         done = Signal()
-        threading.Thread(target=call_then, args=(function, done), name="penstock-io", daemon=True).start()
+        IO_THREADS.run(partial(call_then, function, done))
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
