@@ -24,6 +24,7 @@ from penstock.loops import LOOP_THREAD
 from penstock.ports import Runner, Work
 from penstock.records import Run
 from penstock.run import execute, value_of
+from penstock.runner_scope import RunnerScope
 from penstock.signals import post, wait_in_loop
 from penstock.task_runs import TaskRun
 from penstock.waiting import check_cancelled, refuse_to_block
@@ -107,18 +108,21 @@ def make_flow_run(
     run.inputs = find_inputs(args, kwargs)
     if wait_for is not None:
         run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
-    run.own_runner, run.owns_runner = _runner_for(flow)
+    if flow.task_runner is not None:
+        _choose_runner(run, flow.task_runner)
     run.home.live.add(run)
     if run.prints_to_log:
         capture_prints()
     return run
 
 
-def _runner_for(flow: Flow[..., Any]) -> tuple[Runner | None, bool]:
+def _choose_runner(run: FlowRun, given: Runner) -> None:
     """A flow's own runner is made anew for each run, like the peer's, unless it was handed over open."""
-    if flow.task_runner is None or flow.task_runner.is_open:
-        return flow.task_runner, False
-    return flow.task_runner.duplicate(), True
+    if given.is_open:
+        run.own_runner = given
+    else:
+        run.own_runner = given.duplicate()
+        run.runner_scope = RunnerScope(run.own_runner)
 
 
 def run_here(run: Run, return_state: bool) -> Any:

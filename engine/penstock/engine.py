@@ -52,8 +52,8 @@ class Engine:
     called in its scope, or anywhere in the process while it is the innermost open one, belong to it.
 
     Args:
-        runner: Where submitted tasks of flows without a ``task_runner`` execute; a thread pool by default. A runner
-            that is already open is used and left open.
+        runner: Where submitted tasks of flows without a ``task_runner`` execute; a thread pool by default. It is
+            opened when the engine is entered, and closed when it is left; one that is already open is left open.
         on_caller_cancel: What becomes of a flow whose awaiting caller is cancelled (a client that disconnects):
             ``"cancel"`` it too, ``"detach"`` it and let it run on, or ``"shield"`` it and hold the caller until it
             has ended.
@@ -118,7 +118,7 @@ class Engine:
 
     @property
     def runner(self) -> Runner:
-        """The default runner, opened when first asked for."""
+        """The default runner; one that nobody named is opened when first asked for."""
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
@@ -128,6 +128,11 @@ class Engine:
                         self.open_runner(runner)
                     self._opened = runner
         return self._opened
+
+    def _open_named_runner(self) -> None:
+        """Start a cluster before the first task needs it, and not on the loop that the first task is submitted on."""
+        if self._runner is not None and not self._runner.is_open:
+            _ = self.runner
 
     def open_runner(self, runner: Runner) -> None:
         """Open a runner on this engine's clock, its workers' log lines going where ours go; may block."""
@@ -204,6 +209,12 @@ class Engine:
         if self.history is not None:
             self.recorder = await asyncio.to_thread(self.history.open, self)
         self._enter()
+        try:
+            await asyncio.to_thread(self._open_named_runner)
+        except BaseException:
+            self._leave()
+            await asyncio.to_thread(self._close)
+            raise
         return self
 
     async def __aexit__(
@@ -217,6 +228,12 @@ class Engine:
         if self.history is not None:
             self.recorder = self.history.open(self)
         self._enter()
+        try:
+            self._open_named_runner()
+        except BaseException:
+            self._leave()
+            self._close()
+            raise
         return self
 
     def __exit__(
@@ -261,7 +278,8 @@ class Engine:
         return [run.future for run in tuple(self.live) if run.future is not None and not run.future.done]
 
     def _close(self) -> None:
-        runner, self._opened, self.dispatcher = self._opened, None, None
+        with self._lock:  # it may just be opened on a thread that nobody waits for any more
+            runner, self._opened, self.dispatcher = self._opened, None, None
         if runner is not None and self._owns_runner:
             runner.close(self.grace)
         self._events.close(self.grace)

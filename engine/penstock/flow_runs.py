@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.futures import Future
     from penstock.identity import Kept
     from penstock.keeping import CacheCounts
+    from penstock.runner_scope import RunnerScope
     from penstock_history.resuming.frontier import Frontier
 
 __all__ = ("FlowRun",)
@@ -36,7 +37,7 @@ class FlowRun(Run):
         parameters: The arguments by name, validated, once the run has begun.
         own_runner: The flow's ``task_runner`` for this run, or None.
         dispatcher: What stands between the tasks submitted inside the flow and their runner, after the first one.
-        owns_runner: Whether the run opens and closes it.
+        runner_scope: Opens and closes it; None if somebody else does.
         persists: Whether tasks inside the run store their results where they do not say themselves.
         past: What has been done already of what is to be done inside this run, if it continues another, or tries again.
         tells_apart: Whether runs inside this one may be looked for later, here or in another process.
@@ -48,7 +49,7 @@ class FlowRun(Run):
     kind = "Flow"
     own_runner: Runner | None = None
     dispatcher: Dispatcher | None = None
-    owns_runner = False
+    runner_scope: RunnerScope | None = None
     return_states = False
     last_shared_facts: tuple[Any, Mapping[str, Any]] = (None, {})
     _facts: Mapping[str, Any] | None = None

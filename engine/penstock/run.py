@@ -75,7 +75,7 @@ async def execute(run: Run, host: Host) -> None:
                 _end(run, host, error)
             passing = await _leave(run, host, grace) or passing
     else:
-        if run.definition.hooks or (isinstance(run, FlowRun) and run.owns_runner):
+        if run.definition.hooks or (isinstance(run, FlowRun) and run.runner_scope is not None):
             passing = await _leave(run, host, run.engine.grace)
     _finish(run)
     if passing is not None:
@@ -106,8 +106,8 @@ async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
     """
     try:
         await _call_hooks(run, host)
-        if isinstance(run, FlowRun) and run.owns_runner:
-            await host.offload(partial(run.runner.close, grace))
+        if isinstance(run, FlowRun) and run.runner_scope is not None:
+            await host.offload(partial(run.runner_scope.leave, grace))
     except Exception:
         run_logger(run).exception("Closing the task runner failed; the run is not affected.")
     except BaseException as interruption:
@@ -142,8 +142,8 @@ async def _begin_flow(run: FlowRun, host: Host) -> None:
     if run.engine.recorder is not None and run.parent is None:
         await make_known(run, host, run.engine.recorder)
     run.flow.validate(run)
-    if run.owns_runner:
-        await host.offload(partial(run.engine.open_runner, run.runner))
+    if run.runner_scope is not None:
+        await host.offload(partial(run.runner_scope.enter, run.engine))
 
 
 async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:

@@ -112,7 +112,10 @@ class TaskRunner(ABC):
         raise NotImplementedError(f"{type(self).__name__}.duplicate")
 
     def open(self, clock: Clock) -> None:
-        """Make ready; may block. Called once, before the first `submit`."""
+        """Make ready; may block. Called once, before the first `submit`.
+
+        If it raises, nothing is left of what it began: `close` is not called then.
+        """
         self._clock = clock
 
     def close(self, grace: float) -> None:

@@ -13,7 +13,9 @@ import pytest
 from recording import Recorder, Stopwatch, Tally
 
 from penstock import Engine, flow, quote, runtime, task, wait
-from penstock.errors import Cancelled, CancelledRun
+from penstock.engine import engine_in_use
+from penstock.errors import Cancelled, CancelledRun, RunnerError
+from penstock.ports import Clock
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 
 QUEUED = 10_000
@@ -279,6 +281,76 @@ async def test_cancelling_the_host_scope_cancels_the_flow_and_lets_it_clean_up(s
         # The flow has ended, with everything in it, before the scope let go.
         assert cleaned == ["inner", "child", "main", "hook"] or cleaned == ["child", "inner", "main", "hook"]
     assert recorder.ends() == {"Cancelled": 3}
+
+
+class Opening(ThreadPoolTaskRunner):
+    """Takes until it is told to become open; says what it was asked."""
+
+    began, may_open, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def open(self, clock: Clock) -> None:
+        self.began.set()
+        assert self.may_open.wait(30)
+        super().open(clock)
+
+    def close(self, grace: float) -> None:
+        assert self.is_open, "not while it is being opened"
+        super().close(grace)
+        self.closed.set()
+
+
+@pytest.fixture
+def opening(monkeypatch: pytest.MonkeyPatch) -> type[Opening]:
+    for name in ("began", "may_open", "closed"):
+        monkeypatch.setattr(Opening, name, threading.Event())
+    return Opening
+
+
+async def test_a_flow_that_is_cancelled_while_its_runner_opens_leaves_no_open_runner(opening: type[Opening]) -> None:
+    @flow(task_runner=opening(max_workers=1))
+    async def main() -> None:
+        raise AssertionError("was cancelled before")
+
+    running = asyncio.create_task(main())
+    assert await asyncio.to_thread(opening.began.wait, 30)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running  # at once: nobody has to wait for a cluster that nobody wants
+    opening.may_open.set()
+    assert await asyncio.to_thread(opening.closed.wait, 30)
+
+
+async def test_an_engine_that_is_cancelled_while_its_runner_opens_leaves_no_open_runner(opening: type[Opening]) -> None:
+    async def serve() -> None:
+        async with Engine(opening(max_workers=1)):
+            raise AssertionError("was cancelled before")
+
+    serving = asyncio.create_task(serve())
+    assert await asyncio.to_thread(opening.began.wait, 30)
+    serving.cancel()
+    opening.may_open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert opening.closed.is_set()
+
+
+async def test_a_loop_turns_while_the_runner_of_its_engine_opens(opening: type[Opening]) -> None:
+    asyncio.get_running_loop().call_later(0.01, opening.may_open.set)
+    async with Engine(opening(max_workers=1)):
+        assert opening.may_open.is_set()
+
+
+def test_a_runner_that_cannot_be_opened_is_told_where_the_engine_is_entered() -> None:
+    class Broken(ThreadPoolTaskRunner):
+        def open(self, clock: Clock) -> None:
+            raise RunnerError("no cluster there")
+
+    with pytest.raises(RunnerError, match="no cluster there"), Engine(Broken()):
+        raise AssertionError("was not entered")
+
+    with Engine() as engine:
+        assert flow(lambda: runtime.flow_run.id is not None)() is True
+        assert engine is engine_in_use(), "and nothing is left of the one that failed"
 
 
 async def test_a_cancelled_future_stops_its_run_and_nothing_else() -> None:
