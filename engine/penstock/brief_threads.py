@@ -11,6 +11,7 @@ import os
 import threading  # noqa: TID251 (these are the threads)
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakSet
 
 __all__ = ("IO_THREADS", "BriefThreads")
 
@@ -35,6 +36,7 @@ class BriefThreads:
         """Forget all, in a process that was just forked and has none of the threads."""
         self._changed = threading.Condition()
         self._waiting: deque[Callable[[], None]] = deque()
+        self._members: WeakSet[threading.Thread] = WeakSet()
         self._threads = self._idle = 0
 
     def run(self, job: Callable[[], None]) -> None:
@@ -49,7 +51,21 @@ class BriefThreads:
             self._threads += 1
         threading.Thread(target=self._serve, name=self._name, daemon=True).start()
 
+    def run_now(self, job: Callable[[], None]) -> bool:
+        """Run a job that does not raise, unless it would have to wait for a thread; whether it does not."""
+        with self._changed:
+            can_begin = self._idle > len(self._waiting) or self._threads < self._limit
+            if can_begin:
+                self.run(job)
+        return can_begin
+
+    @property
+    def are_here(self) -> bool:
+        """Whether this is one of them."""
+        return threading.current_thread() in self._members
+
     def _serve(self) -> None:
+        self._members.add(threading.current_thread())
         while (job := self._next()) is not None:
             job()
             del job  # or an idle thread would keep what it did last

@@ -248,7 +248,7 @@ def _dispatcher(home: FlowRun | Engine) -> Dispatcher:
     dispatcher = home.dispatcher
     if dispatcher is None:
         engine = home.engine if isinstance(home, FlowRun) else home
-        dispatcher = engine.dispatcher_for(home.runner, callbacks.begin, callbacks.report)
+        dispatcher = engine.dispatcher_for(home.runner, callbacks.begin, callbacks.begin_without_room, callbacks.report)
         home.dispatcher = dispatcher
     return dispatcher
 

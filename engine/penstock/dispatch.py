@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias, cast
 
+from penstock.anteroom import Anteroom
 from penstock.ports import Call, Outcome, Runner, Work
 from penstock.schedule import Batcher, BatchSize
+from penstock.steps import take
 from penstock.task_runs import TaskRun
 
 __all__ = ("Dispatcher",)
@@ -37,20 +39,34 @@ class Dispatcher:
     Args:
         runner: An open runner.
         begin: Begins a run, or lets it go on, now that there is room for it.
+        begin_without_room: Begins a run that may find a stored result, and needs room only if it does not.
         report: Brings an outcome to its run.
     """
 
     def __init__(
-        self, runner: Runner, begin: Callable[[TaskRun], None], report: Callable[[Call, Outcome], None]
+        self,
+        runner: Runner,
+        begin: Callable[[TaskRun], None],
+        begin_without_room: Callable[[TaskRun], None],
+        report: Callable[[Call, Outcome], None],
     ) -> None:
         self._runner = runner
         self._begin = begin
         self._report = report
+        self._anteroom = Anteroom(begin_without_room)
         self._batcher: Batcher[TaskRun] = Batcher(runner.capacity, runner.batch_seconds)
         self._batch_of: dict[Call, _Batch] = {}
         self._news: deque[Callable[[], Batches]] = deque()
         self._lock = threading.Lock()
         self._assembling = threading.local()
+
+    def receive(self, run: TaskRun) -> None:
+        """A run has been submitted, and waits for no other."""
+        # Batches of a fixed size are full only if their runs come one after the other, with nothing found between.
+        if run.keeps and not self._runner.ordered and self._size(run) in ("auto", 1):
+            self._anteroom.enter(run)
+        else:
+            self.enqueue(run)
 
     def enqueue(self, run: TaskRun) -> None:
         """A run is ready for an attempt."""
@@ -78,7 +94,9 @@ class Dispatcher:
             self._tell(partial(self._batcher.release, work))
 
     def withdraw(self, run: TaskRun) -> bool:
-        """Take a run that waits for room out of the queue; False if it has begun."""
+        """Take a run back that waits to begin, or for room; False if it has begun."""
+        if self._anteroom.withdraw(run):
+            return True
         with self._lock:
             batches = self._read()
             withdrawn = self._batcher.withdraw(run)
@@ -138,10 +156,11 @@ class Dispatcher:
             for call in calls:
                 self._batch_of[call] = batch
             self._runner.submit(calls, self._come_home)
-            # A run that was cancelled between its turn and this submission had no call yet to be stopped.
+            # A run that was cancelled between its turn and this submission had no call yet to be stopped. Stopped now,
+            # it makes room for the next, which may have been cancelled, too: a step each, or they would nest.
             for call in calls:
                 if cast(TaskRun, call.run).cancel_reason is not None:
-                    self._runner.cancel(call)
+                    take(partial(self._runner.cancel, call))
 
     def _assemble(self, runs: Sequence[TaskRun]) -> list[Call]:
         outer = getattr(self._assembling, "calls", None)

@@ -167,12 +167,16 @@ class Engine:
         return self._events.dropped
 
     def dispatcher_for(
-        self, runner: Runner, begin: Callable[[TaskRun], None], report: Callable[[Call, Outcome], None]
+        self,
+        runner: Runner,
+        begin: Callable[[TaskRun], None],
+        begin_without_room: Callable[[TaskRun], None],
+        report: Callable[[Call, Outcome], None],
     ) -> Dispatcher:
         """What stands between ready runs and a runner; see `Dispatcher` for the arguments."""
         dispatcher = self._dispatchers.get(runner)
         if dispatcher is None:
-            dispatcher = self._dispatchers.setdefault(runner, Dispatcher(runner, begin, report))
+            dispatcher = self._dispatchers.setdefault(runner, Dispatcher(runner, begin, begin_without_room, report))
         return dispatcher
 
     @overload

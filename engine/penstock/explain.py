@@ -57,7 +57,7 @@ def explain_cache(task: Task[..., Any], *args: Any, **kwargs: Any) -> CacheExpla
     run = make_task_run(task, args, kwargs, None)
     if run.inputs:
         raise InvalidCall(f"explain_cache({task}, ...) got futures or states: give the values that they stand for.")
-    if not (task.persists or (task.persists is None and run.inherits_persistence)):
+    if not run.keeps:
         return CacheExplanation(False, "The task stores no results: give it a cache_policy or persist_result=True.")
     keeper = Keeper(run)
     try:

@@ -147,13 +147,13 @@ class Keeper:
             Whether there is one, and its value.
         """
         if self.run.around is not None and self.run.around.tells_apart:
-            found, value = await host.offload(self._recall)
+            found, value = await host.offload(self.run, self._recall)
             if found:
                 return True, value
         if not isinstance(self.run, TaskRun) or self._is_keyless:
             return False, None
         while True:
-            found, value = await host.offload(self._look_or_begin)
+            found, value = await host.offload(self.run, self._look_or_begin)
             if self.key is None:
                 return False, None
             if found or self.claim is not None:
@@ -214,7 +214,7 @@ class Keeper:
 
     async def _wait_for_owner(self, host: Host) -> None:
         """Wait until the key is free. An owner in this process is known, so a run that waits for itself is told."""
-        free, subscription = await host.offload(self._subscribe)
+        free, subscription = await host.offload(self.run, self._subscribe)
         try:
             with drawn(self.run, free):
                 await wait_for(self.run, host, free)

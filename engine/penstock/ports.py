@@ -237,8 +237,8 @@ class Host(Protocol):
         """Run somebody's coroutine to its end."""
         ...
 
-    async def offload(self, function: Callable[[], T]) -> T:
-        """Call something that may take its time on disk or network, without holding up anybody else."""
+    async def offload(self, run: Any, function: Callable[[], T]) -> T:
+        """Call something for the run that may take its time on disk or network, without holding up anybody else."""
         ...
 
 

@@ -36,7 +36,7 @@ async def make_known(run: FlowRun, host: Host, recorder: Recorder) -> None:
         ResumeConflict: If the run that this one would continue is being continued already.
         HistoryWriteError: If it cannot be known whether it is.
     """
-    await host.offload(partial(recorder.begin_flow, run))
+    await host.offload(run, partial(recorder.begin_flow, run))
     if run.resumes is not None:
         recorded = recorder.recorded(run)
         await host.wait(recorded)

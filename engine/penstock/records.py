@@ -192,6 +192,12 @@ class Run:
         return None if self.parent is None else self.parent.flow_run
 
     @property
+    def keeps(self) -> bool:
+        """Whether the run looks for a stored result, and stores its own."""
+        persists = self.definition.persists
+        return self.inherits_persistence if persists is None else persists
+
+    @property
     def inherits_persistence(self) -> bool:
         """Whether a run stores its result whose definition does not say: as the flow around, or else the settings."""
         flow_run = self.parent.flow_run if self.parent is not None else None

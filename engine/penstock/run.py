@@ -60,8 +60,7 @@ async def execute(run: Run, host: Host) -> None:
             await _wait_for_others(run, host)
         if isinstance(run, FlowRun):
             await _begin_flow(run, host)
-        persists = run.definition.persists
-        if persists or (persists is None and run.inherits_persistence):
+        if run.keeps:
             await _find_or_make(run, host, Keeper(run))
         else:
             await _attempts(run, host, None)
@@ -107,7 +106,7 @@ async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
     try:
         await _call_hooks(run, host)
         if isinstance(run, FlowRun) and run.runner_scope is not None:
-            await host.offload(partial(run.runner_scope.leave, grace))
+            await host.offload(run, partial(run.runner_scope.leave, grace))
     except Exception:
         run_logger(run).exception("Closing the task runner failed; the run is not affected.")
     except BaseException as interruption:
@@ -143,7 +142,7 @@ async def _begin_flow(run: FlowRun, host: Host) -> None:
         await make_known(run, host, run.engine.recorder)
     run.flow.validate(run)
     if run.runner_scope is not None:
-        await host.offload(partial(run.runner_scope.enter, run.engine))
+        await host.offload(run, partial(run.runner_scope.enter, run.engine))
 
 
 async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
@@ -156,7 +155,7 @@ async def _find_or_make(run: Run, host: Host, keeper: Keeper) -> None:
             await _attempts(run, host, keeper)
     finally:
         if keeper.leave():
-            await host.offload(keeper.let_go)
+            await host.offload(run, keeper.let_go)
 
 
 async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
@@ -222,7 +221,7 @@ async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:
     if isinstance(value, State):
         return ending(value)
     place = keeper.keep if keeper is not None else partial(run.engine.spill.place, run)
-    return await host.offload(partial(place, value))
+    return await host.offload(run, partial(place, value))
 
 
 async def _after(run: Run, host: Host, error: Exception) -> State:

@@ -61,7 +61,8 @@ async def _resolve_returned(run: FlowRun, host: Host, value: Any, returned: Sequ
     if run.return_states:
         return replace_inputs(value, lambda item: states[id(item)])
     values = {
-        key: await host.offload(state.result) if state.is_elsewhere else state.data for key, state in states.items()
+        key: await host.offload(run, state.result) if state.is_elsewhere else state.data
+        for key, state in states.items()
     }
     return replace_inputs(value, lambda item: values[id(item)] if only or isinstance(item, Future) else item)
 

@@ -21,13 +21,13 @@ _DEEPEST = 10
 class _Steps(threading.local):
     def __init__(self) -> None:
         self.depth = 0
-        self.put_off: deque[Callable[[], None]] = deque()
+        self.put_off: deque[Callable[[], object]] = deque()
 
 
 _steps = _Steps()
 
 
-def take(step: Callable[[], None]) -> None:
+def take(step: Callable[[], object]) -> None:
     """Take a step now, or soon in the same thread."""
     if _steps.depth >= _DEEPEST:
         _steps.put_off.append(step)

@@ -12,6 +12,7 @@ from penstock.records import Run
 from penstock.states import State
 
 if TYPE_CHECKING:
+    from penstock.anteroom import Anteroom
     from penstock.definitions import Definition
     from penstock.dispatch import Dispatcher
     from penstock.engine import Engine
@@ -36,6 +37,7 @@ class TaskRun(Run):
         kwargs: Keyword arguments, likewise.
         runner: Where submitted attempts execute; None for a run that executes in place.
         dispatcher: What stands between the run and its runner.
+        anteroom: Where the run looks for a stored result, while it does.
         gate: Completed when the runner has room for the next attempt, while the run waits for that.
         admitted: Whether the runner has room for the attempt that is about to begin.
         call: The attempt that the runner has, while it has one.
@@ -50,6 +52,7 @@ class TaskRun(Run):
     outcome: Signal | None = None
     shared: Work | None = None
     dispatcher: Dispatcher | None = None
+    anteroom: Anteroom | None = None
     gate: Signal | None = None
     admitted = False
     crashes: int = 0

@@ -53,7 +53,7 @@ async def _value_of_input(run: Run, host: Host, upstream: Future[Any] | State, a
     state = cast(State, upstream.run.state) if isinstance(upstream, Future) else upstream
     if state.is_completed():
         if state.is_elsewhere and not run.takes_reference(state.data):
-            return await host.offload(state.result)
+            return await host.offload(run, state.result)
         return state.data
     if allowed and (state.is_failed() or state.is_skipped()):
         if isinstance(upstream, Future):

@@ -10,11 +10,13 @@ from typing import Any, ClassVar, Self
 import pytest
 from recording import Tally
 
-from penstock import Engine, flow, quote, task
+from penstock import Engine, flow, quote, task, wait
 from penstock.cache_policies import INPUTS
 from penstock.errors import CancelledRun, CrashedRun
+from penstock.futures import FutureList
 from penstock.ports import Call, Outcome, Report
 from penstock.results import ResultStore
+from penstock.runners import ThreadPoolTaskRunner
 from penstock_runners.base import TaskRunner
 
 
@@ -106,6 +108,21 @@ def test_no_more_than_two_trips_for_each_worker_are_out(engine: Engine, courier:
     assert max(courier.sizes) > 10
 
 
+def test_runs_that_waited_for_others_take_room_and_travel_together_too(engine: Engine, courier: Courier) -> None:
+    first = double.submit(0)
+    futures = [double.submit(number, wait_for=[first]) for number in range(1000)]
+    assert courier.sizes == [1]
+    courier.deliver()
+    most = len(courier.trips)
+    while courier.trips:
+        courier.deliver()
+        most = max(most, len(courier.trips))
+    assert most == 4
+    assert [future.result() for future in futures] == [2 * number for number in range(1000)]
+    assert sum(courier.sizes) == 1001
+    assert max(courier.sizes) > 10
+
+
 @pytest.mark.parametrize(("items", "size", "sizes"), [(7, 3, [3, 3, 1]), (3, 1, [1, 1, 1]), (2, 5, [2])])
 def test_a_fixed_size_is_exact(engine: Engine, courier: Courier, items: int, size: int, sizes: list[int]) -> None:
     futures = double.map(range(items), batch_size=size)
@@ -184,6 +201,30 @@ def test_what_waits_for_room_can_be_cancelled(engine: Engine, courier: Courier) 
     assert futures[9].result() == 18
     with pytest.raises(CancelledRun):
         futures[10].result()
+
+
+def test_thousands_that_wait_for_room_are_cancelled_one_after_the_other() -> None:
+    entered, wanted = threading.Event(), threading.Event()
+
+    @task
+    def hold() -> None:
+        entered.set()
+        assert wanted.wait(30)
+
+    @flow
+    def main() -> Any:
+        first = double.submit(0)
+        first.wait()
+        holding = [hold.submit(), hold.submit()]
+        futures = FutureList(double.submit(number, wait_for=[first]) for number in range(3000))
+        assert entered.wait(30)
+        futures.cancel()
+        wanted.set()
+        wait([*holding, *futures])
+        return quote({future.state.name for future in futures})
+
+    with Engine(ThreadPoolTaskRunner(max_workers=1), grace=2.0):
+        assert main() == {"Cancelled"}
 
 
 def test_what_is_out_is_cancelled_at_the_runner(engine: Engine, courier: Courier) -> None:

@@ -24,7 +24,7 @@ from penstock.records import Run
 from penstock.run import execute
 from penstock.signals import Signal, call_then, post, suspend
 
-__all__ = ("ASYNCIO", "AsyncioHost", "start", "stream")
+__all__ = ("ASYNCIO", "AsyncioHost", "in_thread", "start", "stream")
 
 T = TypeVar("T")
 
@@ -94,16 +94,21 @@ class AsyncioHost:
         """Await it."""
         return await coroutine
 
-    async def offload(self, function: Callable[[], T]) -> T:
+    async def offload(self, run: Run, function: Callable[[], T]) -> T:
         """Call it on a thread."""
-        done = Signal()
-        context = copy_context()
-        IO_THREADS.run(lambda: context.run(call_then, function, done))
-        await suspend(done)
-        return done.value()  # type: ignore[no-any-return]
+        return await in_thread(function)
 
 
 ASYNCIO = AsyncioHost()
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call it on a thread, in this context."""
+    done = Signal()
+    context = copy_context()
+    IO_THREADS.run(lambda: context.run(call_then, function, done))
+    await suspend(done)
+    return done.value()  # type: ignore[no-any-return]
 
 
 def _own(run: FlowRun) -> None:

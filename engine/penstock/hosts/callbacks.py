@@ -29,7 +29,7 @@ from penstock.steps import take
 from penstock.task_runs import TaskRun
 from penstock.visited import visited
 
-__all__ = ("CALLBACKS", "CallbacksHost", "begin", "report", "start")
+__all__ = ("CALLBACKS", "CallbacksHost", "begin", "begin_without_room", "report", "start")
 
 T = TypeVar("T")
 
@@ -50,9 +50,10 @@ class CallbacksHost:
             run.admitted = False
             return
         run.gate = gate = Signal(run)
-        cast(Dispatcher, run.dispatcher).enqueue(run)
-        await self.wait(gate)
+        await self.wait(gate)  # the stepper enters the run in the queue
         run.admitted = False
+        if run.anteroom is not None:
+            run.anteroom.leave(run)
 
     async def perform(self, run: TaskRun) -> Any:
         """Hand the attempt to the runner and stand still until its outcome is home."""
@@ -94,12 +95,20 @@ class CallbacksHost:
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
-    async def offload(self, function: Callable[[], T]) -> T:
-        """Call it here, or on a thread if here is somebody's event loop."""
-        if asyncio._get_running_loop() is None:
-            return function()
+    async def offload(self, run: TaskRun, function: Callable[[], T]) -> T:
+        """Call it on a thread, while this one goes on with other runs.
+
+        That may be the thread that submits a map, or that brings all outcomes home and gives the workers their next
+        calls. It calls the function itself where a runner keeps order, where the run has room already, which others
+        would wait for, and where all threads are busy: whoever brings more than the store takes has to wait.
+        """
         done = Signal()
-        IO_THREADS.run(partial(call_then, function, done))
+        job = partial(call_then, function, done)
+        if asyncio._get_running_loop() is not None:
+            run.admitted = False  # nobody keeps the room meanwhile
+            IO_THREADS.run(job)
+        elif run.admitted or cast(Runner, run.runner).ordered or IO_THREADS.are_here or not IO_THREADS.run_now(job):
+            return function()
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
@@ -128,10 +137,10 @@ def start(run: TaskRun, dispatcher: Dispatcher) -> None:
     """Start a run: at once if it has to wait for inputs, else when its runner has room."""
     run.dispatcher = dispatcher
     if run.inputs or run.after is not None:
-        _drive(run)
+        begin_without_room(run)
     else:
         run.interrupt = _give_up
-        dispatcher.enqueue(run)
+        dispatcher.receive(run)
 
 
 def begin(run: TaskRun) -> None:
@@ -141,7 +150,7 @@ def begin(run: TaskRun) -> None:
     if gate is not None:
         gate.complete()
     elif run.driver is None:
-        _drive(run)
+        begin_without_room(run)
 
 
 def report(call: Call, outcome: Outcome) -> None:
@@ -155,10 +164,11 @@ def report(call: Call, outcome: Outcome) -> None:
 def _give_up(run: Run) -> None:
     """Stop a run that has not begun: it begins after all, finds itself cancelled, and ends."""
     if isinstance(run, TaskRun) and run.dispatcher is not None and run.dispatcher.withdraw(run):
-        _drive(run)
+        begin_without_room(run)
 
 
-def _drive(run: TaskRun) -> None:
+def begin_without_room(run: TaskRun) -> None:
+    """Let a run begin that has something to do before it needs room, or nothing any more."""
     run.driver = stepper = _Stepper(run, execute(run, CALLBACKS))
     run.interrupt = _interrupt
     stepper.go_on()
@@ -202,10 +212,16 @@ class _Stepper:
             self._signal = signal = resume(argument)
         except StopIteration:
             self._signal = None
+            if self._run.anteroom is not None:
+                self._run.anteroom.leave(self._run)
             return
+        run = self._run
         signal.on_done(self)
-        if self._run.cancel_reason is not None:
+        if run.cancel_reason is not None:
             self.interrupt()
+        elif signal is run.gate:
+            # Not sooner: a run that got room before it stands here would miss its batch, and take no room.
+            cast(Dispatcher, run.dispatcher).enqueue(run)
 
     def __call__(self, _: Signal) -> None:
         if is_timer_thread():

@@ -20,7 +20,7 @@ from penstock.engine import Engine, engine_in_use
 from penstock.errors import CodeChanged, ConfigurationError, FlowNotFound, ResumeConflict
 from penstock.flow_runs import FlowRun
 from penstock.flows import Flow
-from penstock.hosts.asyncio import ASYNCIO
+from penstock.hosts.asyncio import in_thread
 from penstock.logging import engine_logger
 from penstock.wiring import open_history
 from penstock_history.history import History
@@ -75,7 +75,7 @@ async def _resume_in_loop(run_id: UUID | str, history: Any, on_code_change: OnCo
     chosen, where = _choose(history)
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(history=where)) if chosen is None else chosen
-        run = await ASYNCIO.offload(partial(_prepare, run_id, engine, where, on_code_change))
+        run = await in_thread(partial(_prepare, run_id, engine, where, on_code_change))
         if run.is_async:
             run.outer_loop = asyncio.get_running_loop()
             return await run_apart(run, False)
