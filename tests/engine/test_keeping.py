@@ -145,6 +145,26 @@ class TestCaching:
         work(-1), work(-1)
         assert tally.counts["work"] == 4
 
+    def test_a_key_function_sees_the_flow_around_the_call(self, engine: Engine, tally: Tally) -> None:
+        seen = list[str | None]()
+
+        def key(context: Any, arguments: dict[str, Any]) -> None:
+            seen.append(runtime.flow_run.name)
+
+        work = counted(tally, cache_key_fn=key)
+
+        @flow(flow_run_name="around")
+        def main() -> None:
+            work(1), work.submit(1).wait(), work.map([1]).wait()
+
+        @flow(flow_run_name="around")
+        async def main_on_loop() -> None:
+            work(1), await work.submit(1), await work.map([1])
+
+        main()
+        asyncio.run(main_on_loop())
+        assert seen == ["around"] * 6
+
     def test_a_key_is_computed_once_for_each_call(
         self, engine: Engine, tally: Tally, monkeypatch: pytest.MonkeyPatch
     ) -> None:

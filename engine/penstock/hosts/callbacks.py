@@ -12,7 +12,6 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
-from functools import partial
 from typing import Any, TypeVar, cast
 
 from penstock.brief_threads import IO_THREADS
@@ -103,12 +102,16 @@ class CallbacksHost:
         would wait for, and where all threads are busy: whoever brings more than the store takes has to wait.
         """
         done = Signal()
-        job = partial(call_then, function, done)
+        context = copy_context() if run.context is None else run.context.copy()  # cache_key_fn looks at what is around
+
+        def job() -> None:
+            context.run(call_then, function, done)
+
         if asyncio._get_running_loop() is not None:
             run.admitted = False  # nobody keeps the room meanwhile
             IO_THREADS.run(job)
         elif run.admitted or cast(Runner, run.runner).ordered or IO_THREADS.are_here or not IO_THREADS.run_now(job):
-            return function()
+            return context.run(function)
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
