@@ -237,8 +237,14 @@ class Host(Protocol):
         """Run somebody's coroutine to its end."""
         ...
 
-    async def offload(self, run: Any, function: Callable[[], T]) -> T:
-        """Call something for the run that may take its time on disk or network, without holding up anybody else."""
+    async def offload(self, run: Any, function: Callable[[], T], size: int = 0) -> T:
+        """Call something for the run that may take its time on disk or network, without holding up anybody else.
+
+        Args:
+            run: The run.
+            function: What to call.
+            size: About how many bytes it keeps in memory until it returns.
+        """
         ...
 
 

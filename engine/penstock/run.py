@@ -16,7 +16,7 @@ from penstock.errors import Cancelled, CancelledRun, CrashedRun, Lost, TimedOut
 from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.identity import path_of
-from penstock.keeping import Keeper
+from penstock.keeping import Keeper, size_of
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
 from penstock.policies import ending
 from penstock.ports import Host
@@ -221,7 +221,7 @@ async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:
     if isinstance(value, State):
         return ending(value)
     place = keeper.keep if keeper is not None else partial(run.engine.spill.place, run)
-    return await host.offload(run, partial(place, value))
+    return await host.offload(run, partial(place, value), size_of(value))
 
 
 async def _after(run: Run, host: Host, error: Exception) -> State:

@@ -77,6 +77,34 @@ def test_a_worker_goes_on_while_its_values_are_being_stored(engine: Engine, monk
     assert flow(lambda: same.map(range(8)).result())() == list(range(0, 16, 2))
 
 
+def test_no_more_large_values_wait_to_be_stored_than_there_are_workers(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, writing, seen = threading.Lock(), [0], list[int]()
+    another = threading.Event()
+    write = ResultStore.write
+
+    def counting(store: ResultStore, *args: Any, **options: Any) -> Any:
+        with guard:
+            writing[0] += 1
+            seen.append(writing[0])
+        if writing[0] > 1:
+            another.set()
+        another.wait(0.05)  # long enough for another one to come, if it is going to
+        with guard:
+            writing[0] -= 1
+        return write(store, *args, **options)
+
+    monkeypatch.setattr(ResultStore, "write", counting)
+
+    @task(persist_result=True, cache_policy=NO_CACHE)
+    def make(number: int) -> bytes:
+        return bytes(2_000_000)
+
+    assert flow(lambda: [len(value) for value in make.map(range(6)).result()])() == [2_000_000] * 6
+    assert seen == [1] * 6
+
+
 def test_few_keys_are_claimed_before_their_turn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     guard, claimed, most, wanted = threading.Lock(), [0], [0], threading.Event()
     begin, release = SingleFlight.begin, Claim.release

@@ -94,7 +94,7 @@ class AsyncioHost:
         """Await it."""
         return await coroutine
 
-    async def offload(self, run: Run, function: Callable[[], T]) -> T:
+    async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it on a thread."""
         return await in_thread(function)
 

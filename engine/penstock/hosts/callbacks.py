@@ -32,6 +32,9 @@ __all__ = ("CALLBACKS", "CallbacksHost", "begin", "begin_without_room", "report"
 
 T = TypeVar("T")
 
+_LARGE = 1_000_000
+"""Bytes of a value that a thread stores itself; with one on each of the threads beside it that makes 32 MB."""
+
 
 class CallbacksHost:
     """See `penstock.ports.Host`."""
@@ -94,12 +97,13 @@ class CallbacksHost:
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
-    async def offload(self, run: TaskRun, function: Callable[[], T]) -> T:
+    async def offload(self, run: TaskRun, function: Callable[[], T], size: int = 0) -> T:
         """Call it on a thread, while this one goes on with other runs.
 
         That may be the thread that submits a map, or that brings all outcomes home and gives the workers their next
         calls. It calls the function itself where a runner keeps order, where the run has room already, which others
-        would wait for, and where all threads are busy: whoever brings more than the store takes has to wait.
+        would wait for, and where all threads are busy: whoever brings more than the store takes has to wait. Of large
+        values no more shall wait to be stored than there are workers that bring them.
         """
         done = Signal()
         context = copy_context() if run.context is None else run.context.copy()  # cache_key_fn looks at what is around
@@ -110,13 +114,17 @@ class CallbacksHost:
         if asyncio._get_running_loop() is not None:
             run.admitted = False  # nobody keeps the room meanwhile
             IO_THREADS.run(job)
-        elif run.admitted or cast(Runner, run.runner).ordered or IO_THREADS.are_here or not IO_THREADS.run_now(job):
+        elif size > _LARGE or _has_to_be_here(run) or not IO_THREADS.run_now(job):
             return context.run(function)
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 
 
 CALLBACKS = CallbacksHost()
+
+
+def _has_to_be_here(run: TaskRun) -> bool:
+    return run.admitted or cast(Runner, run.runner).ordered or IO_THREADS.are_here
 
 
 def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:

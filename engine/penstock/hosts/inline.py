@@ -78,7 +78,7 @@ class InlineHost:
         """Run the coroutine on the engine's loop thread."""
         return run_on_loop_thread(coroutine)
 
-    async def offload(self, run: Run, function: Callable[[], T]) -> T:
+    async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it here: the thread is the caller's own."""
         return function()
 
