@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,9 @@ def test_negative_limits_are_refused(options: dict[str, int]) -> None:
         (pd.DataFrame({"x": np.zeros(1000)}), 8000 + 132),
         (pd.Series(np.zeros(1000)), 8000),
         (bytes(1000), bytes(1000).__sizeof__()),
+        ([np.zeros(1000)] * 100, sys.getsizeof([None] * 100) + 800_000),
+        ({"rows": np.zeros(1000)}, sys.getsizeof({"rows": None}) + 8000),
+        ([], sys.getsizeof([])),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -66,7 +66,7 @@ def acknowledge_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def store_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run keep a reference to a value that is only stored when the run has ended."""
     late: dict[Keeper, Callable[[], object]] = {}
-    keep, release = Keeper.keep, Keeper.release
+    keep, leave = Keeper.keep, Keeper.leave
 
     def keep_late(self: Keeper, value: Any) -> Any:
         place = self.store
@@ -81,14 +81,14 @@ def store_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
         late[self] = lambda: place.write(value, reference.key)
         return value
 
-    def release_late(self: Keeper) -> None:
+    def leave_late(self: Keeper) -> bool:
         if self in late:
             late.pop(self)()
-        release(self)
+        return leave(self)
 
     monkeypatch.setattr(Keeper, "__hash__", lambda self: id(self))
     monkeypatch.setattr(Keeper, "keep", keep_late)
-    monkeypatch.setattr(Keeper, "release", release_late)
+    monkeypatch.setattr(Keeper, "leave", leave_late)
 
 
 @pytest.mark.parametrize(
