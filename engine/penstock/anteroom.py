@@ -19,7 +19,7 @@ from penstock.task_runs import TaskRun
 __all__ = ("Anteroom",)
 
 _MOST = 256
-"""Eight for each thread that asks stores, so that batches find company (benchmarks/ledger.py)."""
+"""Eight for each thread that asks stores, so that batches find company; not chosen by a benchmark."""
 
 
 class Anteroom:

@@ -119,20 +119,22 @@ class Engine:
     @property
     def runner(self) -> Runner:
         """The default runner; one that nobody named is opened when first asked for."""
-        if self._opened is None:
-            with self._lock:
-                if self._opened is None:
-                    runner = self._runner or default_runner()
-                    self._owns_runner = not runner.is_open
-                    if self._owns_runner:
-                        self.open_runner(runner)
-                    self._opened = runner
-        return self._opened
+        return self._opened or self._open()
+
+    def _open(self) -> Runner:
+        with self._lock:
+            if self._opened is None:
+                runner = self._runner or default_runner()
+                self._owns_runner = not runner.is_open
+                if self._owns_runner:
+                    self.open_runner(runner)
+                self._opened = runner
+            return self._opened
 
     def _open_named_runner(self) -> None:
         """Start a cluster before the first task needs it, and not on the loop that the first task is submitted on."""
-        if self._runner is not None and not self._runner.is_open:
-            _ = self.runner
+        if self._runner is not None:
+            self._open()
 
     def open_runner(self, runner: Runner) -> None:
         """Open a runner on this engine's clock, its workers' log lines going where ours go; may block."""
