@@ -39,10 +39,12 @@ class Figure:
     Attributes:
         values: One for each round, or one in all.
         shortfall: Why there are none, or no more.
+        least: What the round that was given up came to by then.
     """
 
     values: tuple[float, ...] = ()
     shortfall: str = ""
+    least: float = 0.0
 
     @property
     def median(self) -> float:
@@ -56,13 +58,14 @@ class Figure:
             ours: What ours gave for the same work.
             digits: How to print a number.
         """
+        own = ours.median if ours is not None and ours.values else None
         if not self.values:
-            return self.shortfall
+            return f"{self.shortfall}; over {self.least / own:,.3g} x" if own and self.least else self.shortfall
         text = f"{self.median:{digits}}"
         if len(self.values) > 1:
             text += f" ({min(self.values):{digits}} - {max(self.values):{digits}})"
-        if ours is not None and ours.values and ours is not self:
-            text += f"; {self.median / ours.median:,.3g} x"
+        if own:
+            text += f"; {self.median / own:,.3g} x"
         return f"{text}; then {self.shortfall}" if self.shortfall else text
 
 
@@ -78,8 +81,11 @@ def figure(peer: dict[str, Any], key: str, read: Read) -> Figure:
         return Figure(shortfall="failed")
     if case.get("untried"):
         return Figure(shortfall="not tried")
-    shortfall = f"not finished in {case['unfinished']:g} s" if "unfinished" in case else ""
-    return Figure(tuple(read(case)) if case["rounds"] else (), shortfall)
+    values = tuple(read(case)) if case["rounds"] else ()
+    if "unfinished" not in case:
+        return Figure(values)
+    *_, least = read(case | {"rounds": [*case["rounds"], case["unfinished"]]})
+    return Figure(values, f"not finished in {case['unfinished']:g} s", least)
 
 
 def per_task(case: dict[str, Any]) -> list[float]:
@@ -98,8 +104,8 @@ def peak(case: dict[str, Any]) -> list[float]:
 
 
 def beyond_ideal(case: dict[str, Any]) -> list[float]:
-    """How much longer than two bare processes."""
-    return [seconds / ideal for seconds, ideal in zip(case["rounds"], case["ideal"], strict=True)]
+    """How much longer than two bare processes, whose turn comes first: a round that was given up is not in the list."""
+    return [seconds / ideal for seconds, ideal in zip(case["rounds"], case["ideal"], strict=False)]
 
 
 def tables(peers: Peers) -> list[Table]:
@@ -141,13 +147,17 @@ def overhead(peers: Peers) -> Table:
 
 def fan_outs(peers: Peers) -> Table:
     """Seconds of ever larger fan-outs; a line for each peer and runner."""
+    ours = _ours(peers)
     counts = sorted({int(key.split()[3]) for peer in peers for key in peer["cases"] if key.startswith("time fanout ")})
     rows = list[list[str]]()
     for peer in peers:
         for way in WAYS:
-            found = [figure(peer, f"time fanout {way} {count}", rounds) for count in counts]
+            keys = [f"time fanout {way} {count}" for count in counts]
+            own = [figure(ours, key, rounds) if ours and ours is not peer else None for key in keys]
+            found = [figure(peer, key, rounds) for key in keys]
             if any(each.values or each.shortfall for each in found):
-                rows.append([label(peer), way, *(each.cell(None, ".3g") for each in found)])
+                cells = [each.cell(beside, ".3g") for each, beside in zip(found, own, strict=True)]
+                rows.append([label(peer), way, *cells])
     return Table("Seconds of a fan-out", ["", "on", *(f"{count:,} tasks" for count in counts)], rows, texts=2)
 
 

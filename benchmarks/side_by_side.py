@@ -44,8 +44,8 @@ class Size:
 
     Attributes:
         counts: Tasks of a fan-out; each is tried only if the one before was finished.
-        held: Tasks whose memory is looked at, likewise.
-        burning: Tasks and milliseconds of each.
+        held: Tasks whose memory is looked at, if a fan-out of a tenth was finished; which is much sooner told.
+        burning: Tasks and milliseconds of each, as the counts.
         rounds: How often a large result is kept, and the cold start made.
         settings: What `work` reads from its environment.
         patience: Seconds that a program gets besides its rounds.
@@ -62,9 +62,9 @@ class Size:
 FULL = Size(
     (1_000, 10_000, 100_000),
     (100, 1_000, 10_000, 100_000),
-    ((2_000, 1), (200, 20)),
+    ((200, 20), (2_000, 1)),
     ROUNDS,
-    {"CAP": "120", "MEGABYTES": "512", "ROUND": "2"},
+    {"CAP": "60", "MEGABYTES": "512", "ROUND": "2"},
     120.0,
 )
 SMALL = Size((100,), (10, 100), ((20, 1),), 1, {"CAP": "10", "MEGABYTES": "5", "ROUND": "0.02"}, 20.0)
@@ -97,12 +97,13 @@ def cases(facts: dict[str, Any], size: Size) -> Iterator[Case]:
     for way in facts["ways"]:
         yield Case("overhead", (way,))
     for way in facts["fan_outs"]:
-        yield from _growing("fanout", way, size.counts, memory=False)
+        yield from _growing("fanout", [(way, str(count)) for count in size.counts])
     main = facts["fan_outs"][0]
-    yield from _growing("once", main, size.held, memory=True)
+    for count in size.held:
+        tenth = Case("fanout", (main, str(count // 10))).key if count // 10 in size.counts else None
+        yield Case("once", (main, str(count)), memory=True, after=tenth)
     for way in facts["parallel"]:
-        for count, milliseconds in size.burning:
-            yield Case("cpu", (way, str(count), str(milliseconds)))
+        yield from _growing("cpu", [(way, str(count), str(each)) for count, each in size.burning])
     if facts["large"]:
         yield Case("large", (str(size.rounds),))
         yield Case("large", ("1",), memory=True)
@@ -110,10 +111,10 @@ def cases(facts: dict[str, Any], size: Size) -> Iterator[Case]:
     yield Case("cold", (main,), memory=True)
 
 
-def _growing(what: str, way: str, counts: tuple[int, ...], *, memory: bool) -> Iterator[Case]:
+def _growing(what: str, several: Sequence[tuple[str, ...]]) -> Iterator[Case]:
     before = None
-    for count in counts:
-        case = Case(what, (way, str(count)), memory, before)
+    for arguments in several:
+        case = Case(what, arguments, after=before)
         yield case
         before = case.key
 
@@ -154,7 +155,7 @@ class Peer:
     def measure(self, case: Case) -> None:
         """Do one case; whatever goes wrong is what came of it."""
         done = self.figures["cases"]
-        if case.after is not None and not done[case.after].get("rounds"):
+        if case.after is not None and not finished(done.get(case.after, {})):
             done[case.key] = {"untried": True}
             return
         report = self._once(case)
@@ -177,6 +178,11 @@ class Peer:
         if case.what == "cold" and "ended" in found:
             found["rounds"] = [found.pop("ended") - ended.began]
         return found | ({"peak_mb": ended.peak_mb} if case.memory else {})
+
+
+def finished(figures: dict[str, Any]) -> bool:
+    """Whether all rounds of a case came to their end."""
+    return bool(figures.get("rounds")) and "unfinished" not in figures
 
 
 def compare(names: Sequence[str], works: Sequence[str], size: Size, *, keep: bool) -> list[dict[str, Any]]:

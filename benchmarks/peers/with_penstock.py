@@ -104,6 +104,6 @@ if __name__ == "__main__":
             "dask": on_dask,
             "ray": on_ray,
         },
-        fan_outs=["threads", "async", "processes", "dask", "ray"],
+        fan_outs=["threads", "called", "async", "processes", "dask", "ray"],
         large=large,
     )

@@ -75,3 +75,22 @@ def test_the_check_measures_against_the_kept_ratios(copy: Path) -> None:
     assert "import penstock, memory: " in ended.stdout
     assert ", and it was 0.00" in ended.stdout
     assert json.loads((copy / "benchmarks" / "measured" / "imports.json").read_text()) == figures(0.0)
+
+
+def beside(cases: dict[str, Any], name: str) -> Any:
+    """What might have been measured of a peer."""
+    return {**figures(1.0), "name": name, "about": "So.", "versions": {}, "cases": cases}
+
+
+def test_a_round_that_was_given_up_says_at_least_how_much_longer_it_was(copy: Path) -> None:
+    shutil.rmtree(copy / "benchmarks" / "measured")
+    (copy / "benchmarks" / "measured" / "peers").mkdir(parents=True)
+    fan_out, burnt = "time fanout called 10000", "time cpu processes 200 20"
+    change(copy, "peers/penstock", beside({fan_out: {"rounds": [0.5, 0.4, 0.6]}}, "penstock"))
+    slow = {"rounds": [], "unfinished": 60.0}
+    partly = {"rounds": [8.0], "ideal": [2.0, 2.0], "unfinished": 60.0}
+    change(copy, "peers/dagster", beside({fan_out: slow, burnt: partly}, "dagster"))
+    assert run(copy, "page.py").returncode == 0
+    page = (copy / "docs" / "reference" / "performance.md").read_text()
+    assert "| Dagster | called | not finished in 60 s; over 120 x |" in page
+    assert "| Dagster | processes | 4.00; then not finished in 60 s |" in page
