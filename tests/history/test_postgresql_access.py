@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -15,8 +17,9 @@ from postgres_proxy import Network, network
 from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database
 from penstock_history.postgresql.database import PostgreSQL
+from penstock_history.postgresql.listing import list_runs
 from penstock_history.postgresql.schema import VERSION
-from penstock_history.records import RunQuery
+from penstock_history.records import TYPES, RunQuery
 from penstock_history.testing.probes import Story
 from penstock_history.urls import open_database
 
@@ -218,3 +221,42 @@ def test_a_nul_is_replaced_and_what_looks_like_one_is_kept(postgresql_url: str) 
     reader.close()
     assert found
     assert found.message == "a\ufffdb\\u0000c\\\ufffdd\\"
+
+
+class Explaining:
+    """A connection that explains what it is asked for instead of doing it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch(self, query: str, *values: Any) -> list[str]:
+        return [row[0] for row in await self._connection.fetch(f"EXPLAIN {query}", *values)]
+
+
+@pytest.mark.parametrize(
+    ("states", "indexes"),
+    [
+        (["Cached"], {"runs_by_state_name"}),
+        (["FAILED"], {"runs_by_state"}),
+        (["FAILED", "TimedOut"], {"runs_by_state_name", "runs_by_state"}),
+    ],
+)
+def test_a_few_runs_of_many_are_found_by_the_name_of_their_state(
+    postgresql_server: Server, postgresql_url: str, states: list[str], indexes: set[str]
+) -> None:
+    database, name = PostgreSQL(postgresql_url), postgresql_url.rpartition("/")[2]
+    database.migrate()
+    completed = TYPES.index("COMPLETED")
+    postgresql_server.sql(
+        "INSERT INTO penstock.runs "
+        "(id, root, created, position, sequence, attempt, type, kind, definition, name, state) "
+        f"SELECT id, id, id, 0, 1, 1, {completed}, 1, 'step', 'step-1', CASE WHEN id % 10000 = 0 THEN 'Cached' END "
+        "FROM generate_series(1, 100000) AS id",
+        name,
+    )
+    postgresql_server.sql("ANALYZE penstock.runs", name)
+    reader = database.open_reader()
+    query = RunQuery(kind="task", states=states)
+    plan = reader._session.call(lambda connection: list_runs(Explaining(connection), query))  # type: ignore[arg-type]
+    reader.close()
+    assert set(re.findall(r"\bruns_by_\w+", "\n".join(plan))) == indexes, "\n".join(plan)

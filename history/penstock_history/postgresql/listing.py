@@ -69,7 +69,7 @@ def _add_states(query: RunQuery, conditions: _Conditions) -> None:
     names = sorted(wanted.difference(TYPES))
     of_types = f"runs.type IN ({', '.join(map(str, types))})" if types else "false"
     if names:
-        conditions.add(f"({of_types} OR upper(runs.state) = ANY({{}}::text[]))", names)
+        conditions.add(f"({of_types} OR runs.state IS NOT NULL AND upper(runs.state) = ANY({{}}::text[]))", names)
     else:
         conditions.add(of_types)  # no value: what is not COMPLETED has an index of its own
 

@@ -84,6 +84,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_root ON penstock.runs (root, created, id)",
         "CREATE INDEX flow_runs_by_time ON penstock.runs (created) WHERE kind = 0",
         f"CREATE INDEX runs_by_state ON penstock.runs (type, created) WHERE type <> {COMPLETED}",
+        "CREATE INDEX runs_by_state_name ON penstock.runs (upper(state), created) WHERE state IS NOT NULL",
         "CREATE INDEX runs_by_tag ON penstock.runs USING gin (tags) WHERE tags IS NOT NULL",
         """CREATE TABLE penstock.states (
             run bigint NOT NULL,
