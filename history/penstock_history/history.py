@@ -17,7 +17,7 @@ from penstock_history.records import UNFINISHED, AttemptRecord, LogRecord, RunQu
 from penstock_history.retention import Retention
 from penstock_history.urls import open_database
 
-__all__ = ("History",)
+__all__ = ("History", "durability_in")
 
 
 class History:
@@ -47,8 +47,8 @@ class History:
         retention: Retention | None = None,
     ) -> None:
         self._database = _database_at(url)
-        self.durability: Durability = durability or settings("durability", _durability, "fast")
-        _durability(self.durability)
+        self.durability: Durability = durability or settings("durability", durability_in, "fast")
+        durability_in(self.durability)
         self.retention: Retention | None = retention or settings("retention", Retention.parse, None)
 
     @property
@@ -180,7 +180,12 @@ def _database_at(where: str | os.PathLike[str] | Database | None) -> Database:
     return open_database(where) if isinstance(where, str | os.PathLike) else where
 
 
-def _durability(text: str) -> Durability:
+def durability_in(text: str) -> Durability:
+    """Read a setting.
+
+    Raises:
+        ConfigurationError: If there is no such durability.
+    """
     known: tuple[Durability, ...] = ("none", "fast", "full")
     for durability in known:
         if text == durability:

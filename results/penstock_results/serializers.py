@@ -6,12 +6,12 @@ stored data can make a reader import anything to find it.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from penstock.errors import ConfigurationError, ResultError, ResultForbidden
+from penstock.settings import settings, truth
 from penstock_results.plain import fits
 from penstock_results.tabular import ArrowSerializer, NumpySerializer, ParquetSerializer, is_array, is_frame
 from penstock_results.typed import JsonSerializer
@@ -128,8 +128,12 @@ def serializer_named(name: str) -> Serializer:
 
 
 def pickle_allowed() -> bool:
-    """Whether this process may pickle results at all; ``PENSTOCK_ALLOW_PICKLE=0`` in the environment forbids it."""
-    return os.environ.get("PENSTOCK_ALLOW_PICKLE", "1").lower() not in ("0", "false", "no", "off")
+    """Whether this process may pickle results at all; the setting ``PENSTOCK_ALLOW_PICKLE=0`` forbids it.
+
+    Raises:
+        ConfigurationError: If the setting is neither a yes nor a no.
+    """
+    return bool(settings("allow_pickle", truth, True))
 
 
 def choose(value: Any, *, allow_pickle: bool) -> Serializer:

@@ -62,6 +62,24 @@ def test_settings_that_cannot_be_read_are_named(penstock) -> None:
     assert penstock("version").code == Exit.DONE
 
 
+def test_settings_that_say_what_cannot_be_are_shown_with_what_is_wrong(penstock) -> None:
+    wrong = {
+        "PENSTOCK_TASK_RETRIES": "three",
+        "PENSTOCK_PERSIST_RESULTS": "maybe",
+        "PENSTOCK_DURABILITY": "paranoid",
+        "PENSTOCK_RETENTION": "30 days",
+    }
+    command = penstock.given(**wrong)
+    shown = command("config", "show", "--json").json
+    troubles = {setting["name"]: setting["trouble"] for setting in shown if setting["trouble"]}
+    assert {f"PENSTOCK_{name.upper()}" for name in troubles} == {*wrong}
+    assert "give true or false" in troubles["persist_results"]
+    assert "'full'" in troubles["durability"]
+    assert "PENSTOCK_TASK_RETRIES: invalid literal for int()" in command("config", "show").out
+    faults = [line for line in command("doctor").out.splitlines() if line.startswith("fault")]
+    assert sum("PENSTOCK_PERSIST_RESULTS: give true or false" in line for line in faults) == 1, faults
+
+
 def test_the_doctor_finds_that_all_is_well(penstock) -> None:
     command = penstock.given(PENSTOCK_RESLTS="x")
     found = command("doctor", "--json").json

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs"
-BORDER = {"penstock.brief_threads", "penstock.errors", "penstock.ports", "penstock.clock"}
+BORDER = {"penstock.brief_threads", "penstock.errors", "penstock.ports", "penstock.clock", "penstock.settings"}
 CLOSER = {
     "penstock_runners.threads",
     "penstock_runners.inprocess",

@@ -330,6 +330,19 @@ def test_pickle_can_be_forbidden_for_a_whole_process(store: ResultStore, monkeyp
     assert store.read(store.write((1, 2))) == (1, 2)
 
 
+def test_a_project_forbids_pickle_in_its_file(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.penstock]\nallow_pickle = false\n")
+    program = "from penstock.results import ResultStore; ResultStore('store').write(object, serializer='pickle')"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert "ResultForbidden" in ended.stderr.splitlines()[-1]
+
+
+def test_whether_pickle_is_allowed_has_to_be_a_yes_or_a_no(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_ALLOW_PICKLE", "of")
+    with pytest.raises(ConfigurationError, match=r"PENSTOCK_ALLOW_PICKLE is 'of': give true or false"):
+        store.write(object)
+
+
 def test_functions_and_classes_made_on_the_spot_travel_by_value(store: ResultStore) -> None:
     offset = 3
     assert store.read(store.write(lambda x: x + offset))(4) == 7

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import click
 
 from penstock.cli.output import Cell, Column, json_option, print_json, print_table
-from penstock.settings import given, home
+from penstock.settings import given, home, truth
 
 __all__ = ("DEFAULTS", "command", "settings_given")
 
@@ -41,13 +41,15 @@ class Setting(NamedTuple):
         name: Its name.
         value: Its value, without passwords.
         source: Who says so.
-        known: Whether it means anything.
+        known: Whether there is such a setting.
+        trouble: Why it cannot be used, if so.
     """
 
     name: str
     value: str
     source: str
-    known: bool
+    known: bool = True
+    trouble: str = ""
 
 
 @click.group("config")
@@ -77,16 +79,49 @@ def settings_given() -> Iterator[Setting]:
         text, place = said.pop(name, ("", ""))
         if name == "home":
             text = str(home())
-        yield Setting(name, _without_secrets(text or default), _source(place) or "default", True)
+        yield Setting(
+            name, _without_secrets(text or default), _source(place) or "default", trouble=_trouble(name, text)
+        )
     for name, (text, place) in said.items():
         nearest = difflib.get_close_matches(name, DEFAULTS, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        yield Setting(name, _without_secrets(text), f"{_source(place)}: there is no such setting{hint}", False)
+        trouble = f"there is no such setting{hint}"
+        yield Setting(name, _without_secrets(text), _source(place), known=False, trouble=trouble)
+
+
+def _trouble(name: str, text: str) -> str:
+    """What is wrong with what is given as a setting; nothing if nothing is given, or nothing is wrong."""
+    read = _readers().get(name)
+    if not text or read is None:
+        return ""
+    try:
+        read(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _readers() -> dict[str, Callable[[str], object]]:
+    """What reads each setting where it is used; whatever is missing here is any text."""
+    from penstock_history.history import durability_in
+    from penstock_history.retention import Retention
+
+    truths = ("persist_results", "refresh_cache", "disable_caching", "strict_cache_keys", "allow_pickle")
+    return {
+        **dict.fromkeys(truths, truth),
+        **dict.fromkeys(("task_retries", "flow_retries"), int),
+        **dict.fromkeys(("task_retry_delay_seconds", "flow_retry_delay_seconds", "cache_lease_seconds"), float),
+        "durability": durability_in,
+        "retention": Retention.parse,
+    }
 
 
 def _row(setting: Setting) -> list[str | Cell]:
     style = "" if setting.known else "yellow"
-    return [Cell(setting.name, style), Cell(setting.value, style), Cell(setting.source, style or "dim")]
+    if setting.known and setting.trouble:
+        style = "red"
+    source = f"{setting.source}: {setting.trouble}" if setting.trouble else setting.source
+    return [Cell(setting.name, style), Cell(setting.value, style), Cell(source, style or "dim")]
 
 
 def _source(place: str) -> str:

@@ -141,8 +141,11 @@ def _settings() -> Iterator[Finding]:
     from penstock.cli.config import settings_given
 
     for setting in settings_given():
+        says = f"{setting.source}: {setting.trouble}"
         if not setting.known:
-            yield Finding("note", "settings", setting.source, "It has no effect. See: penstock config show")
+            yield Finding("note", "settings", says, "It has no effect. See: penstock config show")
+        elif setting.trouble:
+            yield Finding("fault", "settings", says, "Whatever reads it fails. See: penstock config show")
 
 
 def _history() -> Iterator[Finding]:
