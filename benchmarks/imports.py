@@ -22,7 +22,8 @@ print(used.ru_utime + used.ru_stime, peak.split()[1])
 
 def run(code: str) -> tuple[float, float]:
     """Milliseconds and megabytes of an interpreter that executes this code."""
-    printed = subprocess.run([sys.executable, "-c", code + USAGE], check=True, stdout=subprocess.PIPE, text=True).stdout
+    command = [sys.executable, "-c", code + USAGE]
+    printed = subprocess.run(command, env=measure.environment(), check=True, stdout=subprocess.PIPE, text=True).stdout
     seconds, size = printed.split()
     return float(seconds) * 1e3, int(size) / 1e3
 

@@ -157,6 +157,11 @@ def collected(measurement: Measurement) -> float:
     return measurement()
 
 
+def environment() -> dict[str, str]:
+    """The variables for a process whose start is measured: what it compiles is kept, as nearly everywhere."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def machine() -> dict[str, Any]:
     """Where and with what this was measured."""
     packages = ("penstock", "dask", "distributed", "ray", "numpy", "cloudpickle")

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import measure
 import psutil
 
 # The variable by which everything is known that the program started, also what outlives it or left its group.
@@ -52,7 +53,7 @@ def run(command: Sequence[str], folder: Path, timeout: float, *, memory: bool = 
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, **_activated(command), MARK: mark},
+            env={**measure.environment(), **_activated(command), MARK: mark},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

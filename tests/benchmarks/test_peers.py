@@ -99,3 +99,15 @@ def test_a_peers_versions_are_pinned_and_its_use_is_described(program: Path) -> 
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", requirement) for requirement in wanted), wanted
     assert bool(wanted) == (program.stem not in ("with_bare", "with_penstock"))
     assert '"""' in program.read_text()
+
+
+def test_python_may_keep_what_it_compiles_where_a_start_is_measured(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import sys\nprint(sys.dont_write_bytecode)\n")
+    watch = (
+        "import sys, pathlib, watched; print(watched.run([sys.executable, sys.argv[1]], pathlib.Path(), 30).last_words)"
+    )
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(FOLDER)}
+    command = [sys.executable, "-c", watch, str(program)]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True).stdout
+    assert said.strip() == "False"
