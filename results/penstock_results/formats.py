@@ -25,7 +25,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
@@ -329,7 +329,7 @@ def _opening_checksum(start: memoryview, length: int) -> int:
 
 def _packed(head: Head) -> bytes:
     try:
-        return orjson.dumps(asdict(head))
+        return orjson.dumps(head)
     except TypeError as error:
         raise ConfigurationError(
             f"the provenance of the result {head.key!r} holds what JSON cannot ({error}): give strings, numbers, lists "
