@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from penstock.flows import AsyncFlow, Flow
     from penstock_history.history import History
+    from penstock_results.owners import Owner
 
 __all__ = ("CallerCancel", "Engine", "engine_in_use", "engines_on")
 
@@ -104,6 +105,7 @@ class Engine:
         self.history: History | None = open_history(history)
         self.recorder: Recorder | None = self.history.record(self) if self.history is not None else None
         self.counts_positions: bool = self.recorder is not None
+        self.driver: Owner | None = None
         self.cache: CacheCounts = CacheCounts()
         self._cache_counts: dict[str, CacheCounts] = {}
         self._events = EventBuffer(self.sinks)

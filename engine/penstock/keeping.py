@@ -9,7 +9,7 @@ tries again, the results of what has completed there come first: they count what
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -160,6 +160,9 @@ class Keeper:
             if found or self.claim is not None:
                 self._count(found)
                 return found, value
+            if self.run.engine.driver is not None and await host.offload(self.run, self._is_behind_this_call):
+                self._count(False)
+                return False, None
             await self._wait_for_owner(host)
 
     def _look_or_begin(self) -> tuple[bool, Any]:
@@ -196,6 +199,18 @@ class Keeper:
             self.let_go()
         return True
 
+    def _is_behind_this_call(self) -> bool:
+        """Whether the key belongs to a run of the driver's.
+
+        That one may be waiting for a worker, for this one even: it may be the next call of the same batch. Nobody here
+        can know, so a run inside a call does not wait for it, and the value is made twice.
+        """
+        owner = _owners.get(self._place)
+        if owner is not None:  # a cluster may have its workers in the driver's process
+            return owner.engine.driver is None
+        with self._at_the_store():
+            return self.run.engine.driver in single_flight(self.store).owners(cast(str, self.key))
+
     @contextmanager
     def _at_the_store(self) -> Generator[None]:
         """Let what goes wrong with a claim be the store's failure; where it lies, anything can be raised."""
@@ -223,7 +238,7 @@ class Keeper:
             subscription.cancel()
 
     def _subscribe(self) -> tuple[Signal, Subscription]:
-        free = Signal(_owners.get(self._place))
+        free = _KeyIsFree(self._place)
         return free, single_flight(self.store).subscribe(cast(str, self.key), free.complete)
 
     def make_key(self) -> str | None:
@@ -346,6 +361,25 @@ class Keeper:
             _owners.pop(self._place, None)
             with self._at_the_store():
                 claim.release()
+
+
+class _KeyIsFree(Signal):
+    """Happens when nobody seems to have a key any more.
+
+    Args:
+        place: The store's URL, and the key.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: tuple[str, str]) -> None:
+        super().__init__()
+        self._place = place
+
+    def runs(self) -> Iterable[Run]:
+        """Whoever has the key, which is known only a moment after it was claimed; nobody, in another process."""
+        owner = _owners.get(self._place)
+        return () if owner is None else (owner,)
 
 
 _owners: dict[tuple[str, str], Run] = {}

@@ -10,6 +10,7 @@ from penstock.names import next_id, to_text
 from penstock.ports import Call, Reference, Runner, Work
 from penstock.records import Run
 from penstock.states import State
+from penstock.wiring import this_process
 
 if TYPE_CHECKING:
     from penstock.anteroom import Anteroom
@@ -159,6 +160,7 @@ class TaskRun(Run):
             "task": self.definition.name,
             "tags": sorted(self.tags),
             "flow_run": flow_run.facts if flow_run is not None else None,
+            "driver": this_process(),
         }
         persists, results = (flow_run or self.engine).persists, self.results
         if persists or results is not None:

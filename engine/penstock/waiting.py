@@ -15,6 +15,7 @@ import threading  # noqa: TID251 (each worker thread knows its helper)
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -259,6 +260,8 @@ def drawn(run: Run, signal: Signal) -> Generator[None, None, None]:
         waiter.waiting_on = signal
     try:
         _refuse_circle(signal, stopped)
+        if run.home.dispatcher is not None:
+            run.home.dispatcher.wake_blocked()  # one may be waiting for this run, and so for what the signal takes
         yield
     finally:
         for waiter, edge in zip(stopped, before, strict=True):
@@ -319,8 +322,7 @@ def _way_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] |
     waits for several does the search branch.
     """
     way: list[Run] = []
-    while signal.run is not None:
-        run = signal.run
+    while (run := _only_run(signal)) is not None:
         if run in seen:
             return None
         seen.add(run)
@@ -332,6 +334,14 @@ def _way_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] |
         signal = run.waiting_on
     rest = _branch_back(signal, stopped, seen)
     return None if rest is None else [*way, *rest]
+
+
+def _only_run(signal: Signal) -> Run | None:
+    """The run that has to end for a signal to happen, if it is one alone."""
+    if signal.run is not None:
+        return signal.run
+    runs = list(islice(signal.runs(), 2))
+    return runs[0] if len(runs) == 1 else None
 
 
 def _branch_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] | None:

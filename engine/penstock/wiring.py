@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock_history.resuming.frontier import Frontier
     from penstock_results.claims import Claims
     from penstock_results.locks import SingleFlight
+    from penstock_results.owners import Owner
     from penstock_results.store import ResultStore
 
 __all__ = (
@@ -31,6 +32,7 @@ __all__ = (
     "open_history",
     "open_store",
     "single_flight",
+    "this_process",
 )
 
 
@@ -136,6 +138,13 @@ def single_flight(store: ResultStore) -> SingleFlight:
     from penstock_results.locks import SingleFlight
 
     return SingleFlight(_claims_beside(store), lease=settings("cache_lease_seconds", float, 30.0))
+
+
+def this_process() -> Owner:
+    """What claims of this process name as their owner."""
+    from penstock_results.owners import this_owner
+
+    return this_owner()
 
 
 def _claims_beside(store: ResultStore) -> Claims:

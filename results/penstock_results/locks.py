@@ -39,7 +39,7 @@ from penstock.clock import SystemClock
 from penstock.errors import ConfigurationError, ResultError
 from penstock.ports import Clock, Timer
 from penstock_results.claims import Claims
-from penstock_results.owners import Record, number_of, owner_is_dead, this_owner
+from penstock_results.owners import Owner, Record, number_of, owner_is_dead, this_owner
 
 __all__ = ("Claim", "ClaimLost", "SingleFlight", "Subscription")
 
@@ -242,6 +242,11 @@ class SingleFlight:
         if watch is not None:
             self._threads.run(lambda: self._look(key, watch))
         return subscription
+
+    def owners(self, key: str) -> set[Owner]:
+        """The processes that have claims on the key, as far as what they wrote can be read."""
+        records = map(Record.decode, self._read_all(key).values())
+        return {record.owner for record in records if record is not None}
 
     def wait(self, key: str, timeout: float | None = None) -> bool:
         """Block until nobody seems to have a claim on the key.

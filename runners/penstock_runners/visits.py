@@ -62,6 +62,7 @@ def _record(event: Event) -> Mapping[str, Any]:
     parent = run.parent
     facts = run.describe()
     facts.pop("keeping", None)
+    facts.pop("driver", None)
     facts.pop("origin", None)
     facts.pop("flow_parameters", None)
     return {
@@ -102,6 +103,7 @@ def enter(
     """
     engine = _spare.pop() if _spare else _VisitEngine()
     engine.persists, engine.results = facts.get("keeping", (False, None))
+    engine.driver = facts.get("driver")
     engine.tracer = _go_on(facts.get("trace"))
     engine.counts_positions = "position" in facts
     flow_run = engine.flow_run_around(facts["flow_run"], facts.get("flow_parameters"))

@@ -298,3 +298,35 @@ def test_results_are_the_same_everywhere(world: World, run: Run) -> None:
         return {"total": total.submit(squares), "first": wide[0], "last": pairs[-1], "all": [*squares]}
 
     assert run(body) == {"total": 55, "first": [0, 25, 0, 25], "last": (25, 0), "all": [0, 1, 4, 9, 16, 25]}
+
+
+class TestOneForAll:
+    """Several want the value of one cache key, some of them inside others."""
+
+    def test_calls_that_take_one_another_end(self, world: World, run: Run, tmp_path: Path) -> None:
+        # What is first in the map takes what comes later in it, which has its key already and may have no worker yet.
+        @task(cache_policy=INPUTS, result_storage=tmp_path / "store")
+        def fibonacci(n: int) -> int:
+            if n < 2:
+                return n
+            one, other = fibonacci.submit(n - 1), fibonacci.submit(n - 2)
+            return one.result() + other.result()
+
+        async def body() -> list[int]:
+            return [await world.get(future) for future in fibonacci.map(range(8, 0, -1))]
+
+        assert run(body) == [21, 13, 8, 5, 3, 2, 1, 1]
+
+    def test_inside_several_calls_it_is_made_once(self, world: World, run: Run, tmp_path: Path) -> None:
+        inner = touch.with_options(cache_policy=INPUTS, result_storage=tmp_path / "store")
+
+        @task
+        def outer(file: Path, _: int) -> str:
+            return inner(file, "made")
+
+        async def body() -> list[str]:
+            file = tmp_path / "calls"
+            return [await world.get(future) for future in outer.map([file] * 6, range(6))]
+
+        assert run(body) == ["made"] * 6
+        assert entries(tmp_path / "calls") == ["made"]

@@ -582,6 +582,39 @@ class TestCircles:
         with pytest.raises(DeadlockError, match="waits for"):
             asyncio.run(run())  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_make_what_they_wait_for_though_others_had_the_keys(self, store: ResultStore, workers: int) -> None:
+        # The run that has the key of a value waits for room, which the worker has that waits for the value.
+        @task(cache_policy=INPUTS)
+        def fibonacci(n: int) -> int:
+            if n < 2:
+                return n
+            one, other = fibonacci.submit(n - 1), fibonacci.submit(n - 2)
+            return one.result() + other.result()
+
+        @flow
+        def run() -> list[int]:
+            return fibonacci.map(range(12, 0, -1)).result()
+
+        with Engine(ThreadPoolTaskRunner(workers), results=store):
+            assert run() == [144, 89, 55, 34, 21, 13, 8, 5, 3, 2, 1, 1]
+
+    def test_hundreds_that_wait_for_one_owner_leave_room_for_what_it_takes(self, store: ResultStore) -> None:
+        @task(cache_policy=INPUTS)
+        def inner(x: int) -> int:
+            return x
+
+        @task(cache_policy=INPUTS)
+        def outer(x: int) -> int:
+            return sum(inner.map(range(x)).result())
+
+        @flow
+        def run() -> list[int]:
+            return outer.map([20] * 600).result()
+
+        with Engine(ThreadPoolTaskRunner(2), results=store):
+            assert run() == [190] * 600
+
     def test_virtual_time_passes_while_runs_wait_for_an_owner(self, store: ResultStore, tally: Tally) -> None:
         @task(cache_policy=INPUTS, retries=1, retry_delay_seconds=3600)
         def work(x: int) -> int:
