@@ -9,8 +9,9 @@ tries again, the results of what has completed there come first: they count what
 from __future__ import annotations
 
 import sys
+import threading  # noqa: TID251 (stores are asked by many threads)
 from collections.abc import Collection, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from penstock_results.references import ResultReference
     from penstock_results.store import ResultStore
 
-__all__ = ("CacheCounts", "Keeper", "Keeping", "cache_request", "size_of")
+__all__ = ("LARGE", "CacheCounts", "Keeper", "Keeping", "cache_request", "size_of")
 
 
 @dataclass(slots=True)
@@ -285,7 +286,8 @@ class Keeper:
         if not isinstance(where, str) and where.url != store.url:
             store = open_store(where.url)
         try:
-            value, reference = store.find(where)
+            with self._room_to_load(store, where if isinstance(where, str) else where.key):
+                value, reference = store.find(where)
         except ResultMissing as error:
             if not isinstance(where, str):
                 run_logger(self.run).warning("The run had completed, and is executed again: %s.", error)
@@ -294,6 +296,15 @@ class Keeper:
             run_logger(self.run).warning("The stored result cannot be used and is made anew: %s", error)
             return False, None
         return True, self._hold(value, reference, found=True)
+
+    def _room_to_load(self, store: ResultStore, key: str) -> AbstractContextManager[object]:
+        """Where values shall not stay in memory, let large ones be there one after the other, and not all at once.
+
+        Stores are asked by many threads at a time. Where values do stay, they need the memory in any case.
+        """
+        if self.keeping.in_memory and not self.run.engine.spill:
+            return nullcontext()
+        return _LARGE_LOADS if store.info(key).stored > LARGE else nullcontext()
 
     def _hold(self, value: Any, reference: ResultReference, *, found: bool) -> Any:
         """Note where the value lies; gives what the run's state shall hold."""
@@ -384,6 +395,11 @@ class _KeyIsFree(Signal):
 
 _owners: dict[tuple[str, str], Run] = {}
 """The runs of this process that are making a value, by the store's URL and the key."""
+
+LARGE = 1_000_000
+_LARGE_LOADS = threading.BoundedSemaphore(2)
+"""Bytes above which a value is large: with a smaller one on each of the threads that ask stores it makes 32 MB. And how
+many large ones are loaded at a time that shall not stay in memory: one is unpacked while the next one comes."""
 
 _warned: set[tuple[str, str]] = set()
 

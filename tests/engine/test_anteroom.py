@@ -188,3 +188,38 @@ def test_batches_of_a_fixed_size_are_full(tmp_path: Path, monkeypatch: pytest.Mo
     with Engine(Batches(max_workers=2), results=tmp_path):
         assert flow(lambda: double.map(range(100), batch_size=25).result())() == list(range(0, 200, 2))
     assert Batches.trips == [25] * 4
+
+
+@pytest.mark.parametrize(("size", "crowded"), [(2_000_000, False), (10, True)], ids=["large", "small"])
+def test_of_large_values_that_shall_not_stay_in_memory_two_are_loaded_at_a_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, size: int, crowded: bool
+) -> None:
+    guard, loading, third_came = threading.Lock(), [0], threading.Event()
+    find = ResultStore.find
+
+    def counting(store: ResultStore, where: Any) -> Any:
+        with guard:
+            loading[0] += 1
+            if loading[0] == 3:
+                third_came.set()
+        third_came.wait(0.1)  # long enough for others to come, if they are going to
+        try:
+            return find(store, where)
+        finally:
+            with guard:
+                loading[0] -= 1
+
+    @task(cache_policy=INPUTS, cache_result_in_memory=False)
+    def make(number: int) -> bytes:
+        return bytes(size)
+
+    @flow
+    def run() -> list[str]:
+        futures = make.map(range(20))
+        futures.wait()
+        return [future.state.name for future in futures]
+
+    assert run() == ["Completed"] * 20
+    monkeypatch.setattr(ResultStore, "find", counting)
+    assert run() == ["Cached"] * 20
+    assert third_came.is_set() == crowded

@@ -18,6 +18,7 @@ from penstock.brief_threads import IO_THREADS
 from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
+from penstock.keeping import LARGE
 from penstock.logging import relay
 from penstock.loops import LOOP_THREAD
 from penstock.ports import Call, Outcome, Runner
@@ -31,9 +32,6 @@ from penstock.visited import visited
 __all__ = ("CALLBACKS", "CallbacksHost", "begin", "begin_without_room", "report", "start")
 
 T = TypeVar("T")
-
-_LARGE = 1_000_000
-"""Bytes of a value that a thread stores itself; with one on each of the threads beside it that makes 32 MB."""
 
 
 class CallbacksHost:
@@ -114,7 +112,7 @@ class CallbacksHost:
         if asyncio._get_running_loop() is not None:
             run.admitted = False  # nobody keeps the room meanwhile
             IO_THREADS.run(job)
-        elif size > _LARGE or _has_to_be_here(run) or not IO_THREADS.run_now(job):
+        elif size > LARGE or _has_to_be_here(run) or not IO_THREADS.run_now(job):
             return context.run(function)
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
