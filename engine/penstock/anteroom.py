@@ -46,7 +46,7 @@ class Anteroom:
         self._begin(run)
 
     def leave(self, run: TaskRun) -> None:
-        """The run has ended, or there is room for it: the next one may begin."""
+        """The run has ended, there is room for it, or it waits for another that has its key: the next one may begin."""
         run.anteroom = None
         with self._lock:
             if not self._waiting:

@@ -234,6 +234,7 @@ class Keeper:
         free, subscription = await host.offload(self.run, self._subscribe)
         try:
             with drawn(self.run, free):
+                cast(TaskRun, self.run).leave_anteroom()  # or two programs with the same work would not share it
                 await wait_for(self.run, host, free)
         finally:
             subscription.cancel()

@@ -124,6 +124,11 @@ class TaskRun(Run):
         if self.dispatcher is not None and (self.driver is None or self.gate is not None):
             self.dispatcher.promote(self)
 
+    def leave_anteroom(self) -> None:
+        """Let another run look for its result, if this one has not done so before."""
+        if self.anteroom is not None:
+            self.anteroom.leave(self)
+
     def survives_crash(self, crash: BaseException) -> bool:
         """Whether another attempt may follow one that was lost, counting this one.
 

@@ -223,3 +223,23 @@ def test_of_large_values_that_shall_not_stay_in_memory_two_are_loaded_at_a_time(
     monkeypatch.setattr(ResultStore, "find", counting)
     assert run() == ["Cached"] * 20
     assert third_came.is_set() == crowded
+
+
+def test_who_waits_for_another_that_has_the_key_gives_way_to_others(tmp_path: Path) -> None:
+    wanted, executed = threading.Event(), list[int]()
+
+    @task(cache_policy=INPUTS)
+    def slow(value: int) -> int:
+        executed.append(value)
+        assert value or wanted.wait(WATCHDOG)
+        return value
+
+    @flow
+    def main() -> int:
+        futures = slow.map([0] * 2 * PLACES + [1, 2, 3])
+        wait_until(lambda: sorted(executed) == [0, 1, 2, 3], "the others to have been executed")
+        wanted.set()
+        return sum(futures.result())
+
+    with Engine(ThreadPoolTaskRunner(max_workers=2), results=tmp_path):
+        assert main() == 6

@@ -52,8 +52,7 @@ class CallbacksHost:
         run.gate = gate = Signal(run)
         await self.wait(gate)  # the stepper enters the run in the queue
         run.admitted = False
-        if run.anteroom is not None:
-            run.anteroom.leave(run)
+        run.leave_anteroom()
 
     async def perform(self, run: TaskRun) -> Any:
         """Hand the attempt to the runner and stand still until its outcome is home."""
@@ -221,8 +220,7 @@ class _Stepper:
             self._signal = signal = resume(argument)
         except StopIteration:
             self._signal = None
-            if self._run.anteroom is not None:
-                self._run.anteroom.leave(self._run)
+            self._run.leave_anteroom()
             return
         run = self._run
         signal.on_done(self)
