@@ -18,7 +18,7 @@ from penstock.testing import wait_until
 from penstock_results.locks import Claim, SingleFlight
 
 WATCHDOG = 30.0
-PLACES = 256
+PLACES = 64
 
 
 class Batches(ThreadPoolTaskRunner):
