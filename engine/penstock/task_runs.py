@@ -87,6 +87,8 @@ class TaskRun(Run):
         self.attempt = 0
         self.after = None
         self.driver = self.interrupt = self.future = self.outer_loop = self._name = None
+        self.gate = self.outcome = self.call = self.life = self.seconds = None
+        self.admitted = False
         self.worker = ""
         if parent is not None:
             self.scope = parent.scope

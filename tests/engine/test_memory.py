@@ -107,3 +107,34 @@ def test_a_stream_of_a_million_items_needs_no_more_memory_than_a_short_one(kind:
 def test_a_service_that_runs_flow_after_flow_does_not_grow() -> None:
     # 8 MB over 18,000 flows would be some 450 bytes for each: less than any record that stays behind.
     assert _peak("service", 20_000) - _peak("service", 2_000) < 8 * MB
+
+
+LATE = """
+import gc, logging, threading
+from penstock import Engine, flow, task
+from penstock.runners import ThreadPoolTaskRunner
+
+logging.getLogger("penstock").setLevel(logging.WARNING)
+begun = threading.Event()
+
+@task
+def work(number):
+    begun.wait(30)
+
+@flow
+def main():
+    futures = work.map(range(2_000))
+    begun.set()
+    futures.wait()
+    gc.collect()
+    return sum(type(found) is dict and "definition" in found and "scope" in found for found in gc.get_objects())
+
+with Engine(ThreadPoolTaskRunner(1), history=None):
+    print(main())
+"""
+
+
+def test_runs_that_begin_after_thousands_were_made_carry_no_dictionary_of_their_own() -> None:
+    # As on the process runner, whose workers take their time to start. Only a fresh process has not made any before.
+    answer = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True, timeout=60)
+    assert int(answer.stdout) < 20
