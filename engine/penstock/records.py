@@ -60,6 +60,7 @@ class Run:
         position: Which of its siblings of the same definition the run is, from 0 in each attempt of its parent; only
             counted if the engine records.
         identity: A digest of who called the run and with what, once somebody has asked; see `penstock.identity`.
+        storing: Whether its value is being stored, by a thread that nothing stops.
         kept: Where the value of a COMPLETED run is stored, and what it was made of; None if it is not.
         used: How many seconds of the timeout had passed when the run that this one continues was interrupted.
         trace: The run's place in a distributed trace, if the engine has a tracer.
@@ -91,6 +92,7 @@ class Run:
     skipped_because_of: tuple[Future[Any], ...] = ()
     rests_on: tuple[Signal, ...] = ()
     streaming = False
+    storing = False
     position = 0
     identity: str | None = None
     kept: Kept | None = None

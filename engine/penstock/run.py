@@ -221,7 +221,11 @@ async def _keep(run: Run, host: Host, keeper: Keeper | None, value: Any) -> Any:
     if isinstance(value, State):
         return ending(value)
     place = keeper.keep if keeper is not None else partial(run.engine.spill.place, run)
-    return await host.offload(run, partial(place, value), size_of(value))
+    run.storing = True
+    try:
+        return await host.offload(run, partial(place, value), size_of(value))
+    finally:
+        run.storing = False
 
 
 async def _after(run: Run, host: Host, error: Exception) -> State:

@@ -243,3 +243,28 @@ def test_who_waits_for_another_that_has_the_key_gives_way_to_others(tmp_path: Pa
 
     with Engine(ThreadPoolTaskRunner(max_workers=2), results=tmp_path):
         assert main() == 6
+
+
+def test_it_is_too_late_to_cancel_a_run_whose_value_is_being_stored(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, wanted = threading.Event(), threading.Event()
+    write = ResultStore.write
+
+    def slowly(store: ResultStore, *args: Any, **options: Any) -> Any:
+        writing.set()
+        assert wanted.wait(WATCHDOG)
+        return write(store, *args, **options)
+
+    @flow
+    def main() -> int:
+        future = double.submit(2)
+        assert writing.wait(WATCHDOG)
+        future.cancel()
+        wanted.set()
+        return future.result()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultStore, "write", slowly)
+        assert main() == 4
+    assert double(2, return_state=True).name == "Cached"

@@ -208,7 +208,13 @@ class _Stepper:
         self._step(self._coroutine.send, None)
 
     def interrupt(self) -> None:
-        """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace."""
+        """Throw a cancellation into the coroutine where it stands; once, so that it can clean up in peace.
+
+        It is too late for a run whose work is done and whose value is on its way to the store: nothing would be saved,
+        and whoever goes on later would do the work again.
+        """
+        if self._run.storing:
+            return
         # If the callback is gone, a step is just being taken; it looks at the run's cancel_reason when it stands again.
         signal = self._signal
         if not self._interrupted and signal is not None and signal.forget(self):
