@@ -230,14 +230,21 @@ class Keeper:
         return self.store.url, cast(str, self.key)
 
     async def _wait_for_owner(self, host: Host) -> None:
-        """Wait until the key is free. An owner in this process is known, so a run that waits for itself is told."""
+        """Wait until the key is free. An owner in this process is known, so a run that waits for itself is told.
+
+        Inside a call on a worker, wait a moment: the next one who has the key may be behind this call.
+        """
         free, subscription = await host.offload(self.run, self._subscribe)
+        engine = self.run.engine
+        timer = None if engine.driver is None else engine.clock.call_later(_MOMENT, free.complete)
         try:
             with drawn(self.run, free):
                 cast(TaskRun, self.run).leave_anteroom()  # or two programs with the same work would not share it
                 await wait_for(self.run, host, free)
         finally:
             subscription.cancel()
+            if timer is not None:
+                timer.cancel()
 
     def _subscribe(self) -> tuple[Signal, Subscription]:
         free = _KeyIsFree(self._place)
@@ -401,6 +408,9 @@ LARGE = 1_000_000
 _LARGE_LOADS = threading.BoundedSemaphore(2)
 """Bytes above which a value is large: with a smaller one on each of the threads that ask stores it makes 32 MB. And how
 many large ones are loaded at a time that shall not stay in memory: one is unpacked while the next one comes."""
+
+_MOMENT = 1.0
+"""Seconds after which a run inside a call asks again who has its key; as often as a claim is looked at, in the end."""
 
 _warned: set[tuple[str, str]] = set()
 

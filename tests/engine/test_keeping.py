@@ -29,8 +29,10 @@ from penstock.results import ResultStore
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.tasks import task_input_hash
 from penstock.testing import VirtualClock, wait_until
+from penstock.wiring import single_flight
 from penstock_results import keys, locks
 from penstock_results.faults import FaultyStore, Killed, Saboteur
+from penstock_results.owners import Owner, Record
 from penstock_results.references import ResultReference
 
 
@@ -598,6 +600,27 @@ class TestCircles:
 
         with Engine(ThreadPoolTaskRunner(workers), results=store):
             assert run() == [144, 89, 55, 34, 21, 13, 8, 5, 3, 2, 1, 1]
+
+    def test_a_run_inside_a_call_goes_on_when_its_driver_has_got_the_key(self, store: ResultStore) -> None:
+        # The driver's run may stand behind this very call; that of another process does not.
+        @task(cache_key_fn=lambda context, arguments: "key")
+        def work() -> int:
+            return 1
+
+        @flow
+        def main() -> int:
+            return work()
+
+        records = {name: Record(1, name, Owner(name, 1, ""), lease=60.0) for name in ("driver", "another")}
+        claims = single_flight(store).claims
+        with Engine(results=store) as engine, ThreadPoolExecutor(1) as thread:
+            engine.driver = records["driver"].owner
+            claims.create("key", records["another"].name, records["another"].encode())
+            value = thread.submit(main)
+            wait_until(lambda: any(run.waiting_on is not None for run in engine.live), "the run to wait for the key")
+            claims.create("key", records["driver"].name, records["driver"].encode())
+            claims.remove("key", records["another"].name)
+            assert value.result(20.0) == 1
 
     def test_hundreds_that_wait_for_one_owner_leave_room_for_what_it_takes(self, store: ResultStore) -> None:
         @task(cache_policy=INPUTS)
