@@ -55,7 +55,7 @@ class TaskRun(Run):
     dispatcher: Dispatcher | None = None
     anteroom: Anteroom | None = None
     gate: Signal | None = None
-    admitted = False
+    admitted: bool = False
     crashes: int = 0
     _counted_crashes = 0
     # Set in each instance, and so declared again: who checks published types reads each class by itself.
@@ -70,6 +70,8 @@ class TaskRun(Run):
     interrupt: Callable[[Run], None] | None
     future: Future[Any] | None
     outer_loop: Any
+    life: Any
+    seconds: float | None
 
     def __init__(
         self, task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Run | None, engine: Engine
