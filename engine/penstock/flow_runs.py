@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from penstock.identity import Kept
     from penstock.keeping import CacheCounts
     from penstock.runner_scope import RunnerScope
+    from penstock.signals import Signal
     from penstock_history.resuming.frontier import Frontier
 
 __all__ = ("FlowRun",)
@@ -42,6 +43,7 @@ class FlowRun(Run):
         past: What has been done already of what is to be done inside this run, if it continues another, or tries again.
         tells_apart: Whether runs inside this one may be looked for later, here or in another process.
         live: Submitted task runs and subflow runs inside this run that have not ended.
+        callbacks: The users' callbacks of runs inside this one that have not returned, each by the signal of its return.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
         last_shared_facts: What the task run that was sent to a worker last shared with its siblings, and why.
     """
@@ -77,6 +79,7 @@ class FlowRun(Run):
         keeping = flow.keeping.persist
         self.persists: bool = self.inherits_persistence if keeping is None else keeping
         self.live: set[Run] = set()
+        self.callbacks: set[Signal] = set()
         self.failures: list[Future[Any]] = []
         around = self.around
         self.past: Frontier | None = around.past if around is not None else None

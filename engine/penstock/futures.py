@@ -128,8 +128,14 @@ class Future(Signal, Generic[R_co]):
         return self.done and self.run.state is not None and self.run.state.is_cancelled()
 
     def add_done_callback(self, callback: Callable[[Future[Any]], object]) -> None:
-        """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short."""
-        self.on_done(partial(_call_users, callback))
+        """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short.
+
+        The flow run around the run does not end before the callback has returned.
+        """
+        called = Signal(self.run)
+        if self.run.around is not None:
+            self.run.around.callbacks.add(called)
+        self.on_done(partial(_call_users, callback, called))
 
     def _value(self, raise_on_failure: bool) -> Any:
         state = self.run.state
@@ -156,12 +162,16 @@ class Future(Signal, Generic[R_co]):
         return f"<Future of {self.run!r}>"
 
 
-def _call_users(callback: Callable[[Any], object], future: Future[Any]) -> None:
+def _call_users(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
     """One callback that fails must not keep the news from the others."""
     try:
         callback(future)
     except Exception:
         engine_logger.exception("The callback %r of %s failed; the run is not affected.", callback, future.run)
+    finally:
+        if future.run.around is not None:
+            future.run.around.callbacks.discard(called)
+        called.complete()
 
 
 class FutureList(list[Future[R]], Generic[R]):

@@ -88,14 +88,16 @@ def _let_go(run: FlowRun, kept: set[Run]) -> None:
         cancel_all(left, "cancelled at the end of its flow")
     else:
         run.live -= left
+        run.callbacks -= {called for called in tuple(run.callbacks) if called.run in left}
         run.engine.live |= left
 
 
 async def wait_for_children(run: FlowRun, host: Host, timeout: float | None = None) -> None:
-    while waiting := [child.future for child in tuple(run.live) if child.future is not None]:
-        for future in waiting:
-            if not future.done and not await wait_for(run, host, future, timeout):
-                run_logger(run).error("%s did not stop within %s seconds.", future.run, timeout)
+    # A run's end and its callbacks are two things: the thread that brought the end may not have called them yet.
+    while waiting := [*(child.future for child in tuple(run.live) if child.future is not None), *run.callbacks.copy()]:
+        for signal in waiting:
+            if not signal.done and not await wait_for(run, host, signal, timeout):
+                run_logger(run).error("%s did not stop within %s seconds.", signal.run, timeout)
                 return
         if timeout is not None:
             return
@@ -110,7 +112,7 @@ async def stop_children(run: FlowRun, host: Host) -> float:
     grace = run.engine.grace
     cancel_all(run.live, f"cancelled with {run}")
     try:
-        if run.live:
+        if run.live or run.callbacks:
             await wait_for_children(run, host, grace)
     except BaseException as error:
         if not isinstance(error, (*host.cancellations, KeyboardInterrupt)):

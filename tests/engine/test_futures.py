@@ -277,19 +277,20 @@ class TestWouldBlock:
         assert asyncio.run(caller()) == [2, 4, 6]
 
 
+@task
+def slow(gate: Gate) -> int:
+    return gate.pass_through(7)  # type: ignore[no-any-return]
+
+
 class TestCallbacks:
     """Callbacks run once, whether added before or after the end."""
 
     def test_before_and_after(self, gate: Gate) -> None:
         seen: list[tuple[str, Any]] = []
 
-        @task
-        def held() -> int:
-            return gate.pass_through(7)  # type: ignore[no-any-return]
-
         @flow
         def run() -> None:
-            future = held.submit()
+            future = slow.submit(gate)
             future.add_done_callback(lambda ended: seen.append(("before", ended)))
             assert not seen
             gate.open()
@@ -309,6 +310,60 @@ class TestCallbacks:
 
         run()
         assert sorted(seen) == [2 * n for n in range(1000)]
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_return_before_the_flow_does(self, gate: Gate, fails: bool) -> None:
+        begun, over = threading.Event(), threading.Event()
+        early: list[bool] = []
+
+        def callback(_: object) -> None:
+            begun.set()
+            early.append(over.wait(0.5))
+
+        @flow
+        def run() -> None:
+            held = slow.submit(gate)
+            held.add_done_callback(callback)
+            gate.open()
+            assert begun.wait(WATCHDOG)
+            if fails:
+                raise ValueError("the flow")
+
+        run(return_state=True)
+        over.set()
+        assert early == [False]
+
+    async def test_return_before_an_async_flow_does(self, gate: Gate) -> None:
+        begun, over = threading.Event(), threading.Event()
+        early: list[bool] = []
+
+        def callback(_: object) -> None:
+            begun.set()
+            early.append(over.wait(0.5))
+
+        @flow
+        async def run() -> None:
+            held = slow.submit(gate)
+            held.add_done_callback(callback)
+            gate.open()
+            assert await asyncio.to_thread(begun.wait, WATCHDOG)
+
+        await run()
+        over.set()
+        assert early == [False]
+
+    def test_of_a_run_that_was_let_go_hold_nobody_up(self, gate: Gate) -> None:
+        seen: list[int] = []
+
+        @flow(on_unfinished="detach")
+        def run() -> None:
+            slow.submit(gate).add_done_callback(lambda ended: seen.append(ended.result()))
+
+        with Engine(history=None):
+            run()
+            assert not seen
+            gate.open()
+        assert seen == [7]
 
     def test_added_while_the_run_ends_are_called_once(self) -> None:
         """Two threads race: one ends the run, one adds callbacks."""
