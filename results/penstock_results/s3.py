@@ -12,7 +12,7 @@ import copy
 import importlib
 import io
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ _CONFIG: Mapping[str, Any] = {
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
-_TRIES = 2  # s3fs tries what botocore gave up once more, as it does for a body that breaks off
+_TRIES = 2  # s3fs tries what botocore gave up once more, and so does a body that breaks off
 
 _T = TypeVar("_T")
 
@@ -166,17 +166,16 @@ class S3Blobs:
     async def _start(self, target: Mapping[str, str], size: int) -> tuple[memoryview, int, str]:
         """Receive the beginning; a range of an empty object does not exist, and a small object may come whole."""
         try:
-            answer = await self.call("get_object", **target, Range=f"bytes=0-{size - 1}")
+            answer, view = await self._receive(
+                lambda answer: allocate(min(size, _total(answer))), **target, Range=f"bytes=0-{size - 1}"
+            )
         except FileNotFoundError:
             raise
         except OSError:
             if (await self.call("head_object", **target))["ContentLength"] == 0:
                 return memoryview(b""), 0, ""
             raise
-        total = _total(answer)
-        view = allocate(min(size, total))
-        await _receive(answer, view)
-        return view, total, answer["ETag"]
+        return view, _total(answer), answer["ETag"]
 
     async def _read(self, target: Mapping[str, str]) -> memoryview:
         """Receive the object in ranges; when it is replaced between two of them, start over."""
@@ -196,11 +195,34 @@ class S3Blobs:
 
     async def _range(self, target: Mapping[str, str], tag: str, whole: memoryview, start: int) -> None:
         part = whole[start : start + _PART]
-        answer = await self.call("get_object", **target, Range=f"bytes={start}-{start + len(part) - 1}")
-        if answer["ETag"] != tag:
-            answer["Body"].close()
-            raise _Replaced
-        await _receive(answer, part)
+
+        def room(answer: Mapping[str, Any]) -> memoryview:
+            if answer["ETag"] != tag:
+                answer["Body"].close()
+                raise _Replaced
+            return part
+
+        await self._receive(room, **target, Range=f"bytes={start}-{start + len(part) - 1}")
+
+    async def _receive(
+        self, room: Callable[[Mapping[str, Any]], memoryview], **arguments: str
+    ) -> tuple[Mapping[str, Any], memoryview]:
+        """Get an object, or a range of one, into the room that there is for an answer; if it breaks off, get it again.
+
+        Raises:
+            OSError: As `call`, or if every try broke off.
+        """
+        error: Exception | None = None
+        for _ in range(_TRIES):
+            answer = await self.call("get_object", **arguments)
+            view = room(answer)
+            try:
+                await _fill(view, answer["Body"])
+            except importlib.import_module("s3fs.core").S3_RETRYABLE_ERRORS as broken:
+                error = broken
+            else:
+                return answer, view
+        raise OSError(f"get_object on s3://{self._bucket} broke off {_TRIES} times: {error}") from error
 
     def _object(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}
@@ -332,9 +354,9 @@ async def _windowed(work: Iterator[Awaitable[None]]) -> None:
         await asyncio.gather(*pending, return_exceptions=True)
 
 
-async def _receive(answer: Mapping[str, Any], view: memoryview) -> None:
+async def _fill(view: memoryview, body: Any) -> None:
     """Fill the view from a response; what does not come stays zero, which the checksums refuse."""
-    filled, body = 0, answer["Body"]
+    filled = 0
     async with body:  # which before aiobotocore 3 enters as the bare response, that cannot be read in pieces
         while filled < len(view):
             data = await body.read(min(1 << 20, len(view) - filled))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trustme
 from postgres import PASSWORD, Server
-from postgres_proxy import Network, network
+from networks import Network, network
 
 from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from postgres import Server
 from postgres_callers import OnHost, begin_runs, fork_and_go_on, owner_of, reap, record_transitions
-from postgres_proxy import Network, network
+from networks import Network, network
 
 from penstock.errors import HistoryError, HistoryWriteError
 from penstock.testing import wait_until

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import s3server
+from networks import Network, network
 
 from penstock.errors import ResultError
 from penstock.results import ResultStore
@@ -32,6 +33,20 @@ def mortal(tmp_path: Path) -> Iterator[s3server.S3Server]:
     """A server that the test may kill."""
     with s3server.serve(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def broken(s3: s3server.S3Server) -> Iterator[Network]:
+    """The way to the server, which the test may cut."""
+    with network(int(s3.endpoint.rpartition(":")[2])) as way:
+        yield way
+
+
+@pytest.fixture
+def by_way_of(s3: s3server.S3Server, broken: Network, tmp_path: Path) -> ResultStore:
+    """The store at the other end of it."""
+    options = {**s3.storage_options, "client_kwargs": {"endpoint_url": broken.url(s3.endpoint)}}
+    return ResultStore(s3.url(tmp_path.name), storage_options=options)
 
 
 def _uploads(store: ResultStore) -> list[str]:
@@ -88,6 +103,39 @@ def test_a_server_that_dies_is_an_error_within_seconds(mortal: s3server.S3Server
         for asked in (pool.submit(reference.load), pool.submit(store.write, b"x" * LARGE, "k")):
             with pytest.raises(ResultError, match=r"s3://bucket/results"):
                 asked.result(60)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 20])
+@pytest.mark.parametrize("size", [100, 3_000_000, LARGE])
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    broken: Network, by_way_of: ResultStore, size: int, cut: int
+) -> None:
+    """Pieces of up to 64 KB come through, and then the connection is gone."""
+    by_way_of.write(b"x" * size, "k")
+    broken.cut_answer = cut
+    assert by_way_of.read("k") == b"x" * size
+    broken.cut_answer = cut
+    assert by_way_of.info("k").stored >= size
+
+
+def test_an_answer_that_breaks_off_each_time_is_an_error(broken: Network, by_way_of: ResultStore) -> None:
+    by_way_of.write(b"x" * LARGE, "k")
+
+    def cut_again(data: bytes) -> bytes:
+        broken.cut_answer = 0
+        return data
+
+    broken.rewrite = cut_again
+    with pytest.raises(ResultError, match=r"get_object on s3://bucket broke off 2 times: .*payload is not completed"):
+        by_way_of.read("k")
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_a_request_that_breaks_off_is_sent_again(broken: Network, by_way_of: ResultStore, cut: int) -> None:
+    broken.cut_request = cut
+    by_way_of.write(b"x" * LARGE, "k")
+    assert broken.cut_request is None
+    assert by_way_of.read("k") == b"x" * LARGE
 
 
 def test_a_server_that_never_answers_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""A network that fails on command: it stands between a history and its PostgreSQL server."""
+"""A network that fails on command: it stands between a history or a store and its server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Network:
         cut_answer: The same for what the server sends.
         hides_cuts: Whether the server is not told of a cut, and holds on to its end.
         rewrite: What becomes of what the server says.
-        tls: What encrypts the way to the clients, who have to ask for it.
+        tls: What encrypts the way to the clients, who have to ask for it as PostgreSQL's do.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -38,7 +38,7 @@ class Network:
 
     def url(self, url: str) -> str:
         """A server's URL, by way of this network."""
-        return url.replace(f":{self._server_port}/", f":{self.port}/")
+        return url.replace(f":{self._server_port}", f":{self.port}")
 
     def run(self) -> None:
         """Carry until `stop`."""
