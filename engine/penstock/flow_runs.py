@@ -43,7 +43,7 @@ class FlowRun(Run):
         past: What has been done already of what is to be done inside this run, if it continues another, or tries again.
         tells_apart: Whether runs inside this one may be looked for later, here or in another process.
         live: Submitted task runs and subflow runs inside this run that have not ended.
-        callbacks: The users' callbacks of runs inside this one that have not returned, each by the signal of its return.
+        callbacks: The ends of the users' callbacks of runs inside this one that have not returned yet.
         failures: Submitted runs that failed; whoever looks at one takes it off by setting ``future.seen``.
         last_shared_facts: What the task run that was sent to a worker last shared with its siblings, and why.
     """

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import trustme
-from postgres import PASSWORD, Server
 from networks import Network, network
+from postgres import PASSWORD, Server
 
 from penstock.errors import ConfigurationError, HistoryError
 from penstock_history.database import Database

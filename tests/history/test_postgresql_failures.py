@@ -12,9 +12,9 @@ from uuid import UUID
 
 import psutil
 import pytest
+from networks import Network, network
 from postgres import Server
 from postgres_callers import OnHost, begin_runs, fork_and_go_on, owner_of, reap, record_transitions
-from networks import Network, network
 
 from penstock.errors import HistoryError, HistoryWriteError
 from penstock.testing import wait_until
