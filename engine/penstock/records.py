@@ -51,7 +51,7 @@ class Run:
         future: The handle that whoever submitted the run holds; None for a direct call.
         inputs: The futures and states found in the arguments or in ``wait_for``, each with whether it may fail.
         skipped_because_of: Those of them that kept the run from starting.
-        rests_on: The signals without which nothing of the run can go on; see `waiting.resting`.
+        rests: What it rests on: None, a `waiting.resting`, or as the keys of a dictionary several.
         streaming: Whether the caller iterates over the run instead of waiting for its value.
         life: What the history knows of the run, if the engine records.
         seconds: How long the latest attempt's function took on its worker.
@@ -90,7 +90,7 @@ class Run:
     outer_loop: Any = None
     inputs: Sequence[tuple[Any, bool]] = ()
     skipped_because_of: tuple[Future[Any], ...] = ()
-    rests_on: tuple[Signal, ...] = ()
+    rests: Any = None
     streaming = False
     storing = False
     position = 0
@@ -182,6 +182,14 @@ class Run:
     def is_final(self) -> bool:
         """Whether the run has ended."""
         return self.state is not None and self.state.is_final()
+
+    @property
+    def rests_on(self) -> Sequence[Signal]:
+        """The signals without which nothing of the run can go on; see `waiting.resting`."""
+        rests = self.rests
+        if rests is None:
+            return ()
+        return [rest.signal for rest in tuple(rests)] if type(rests) is dict else (rests.signal,)
 
     @property
     def home(self) -> FlowRun | Engine:

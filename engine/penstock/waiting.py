@@ -142,7 +142,7 @@ class _Waiter:
                 catch_up()
                 if signal.done:
                     break
-                if helper is not None and _help(helper, signal):
+                if helper is not None and _help(helper, signal, run):
                     continue
                 if not self._sleep(deadline):
                     break
@@ -239,7 +239,11 @@ def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
         DeadlockError: If that closes a circle.
     """
     run = current_run.get()
-    if run is None or (owner is not None and run.scope.driver is not owner):
+    if run is None:
+        yield
+        return
+    if owner is not None and run.scope.driver is not owner:
+        _wake_workers(run)
         yield
         return
     with drawn(run, signal):
@@ -260,38 +264,54 @@ def drawn(run: Run, signal: Signal) -> Generator[None, None, None]:
         waiter.waiting_on = signal
     try:
         _refuse_circle(signal, stopped)
-        if run.home.dispatcher is not None:
-            run.home.dispatcher.wake_blocked()  # one may be waiting for this run, and so for what the signal takes
+        _wake_workers(run)
         yield
     finally:
         for waiter, edge in zip(stopped, before, strict=True):
             waiter.waiting_on = edge
 
 
+def _wake_workers(run: Run) -> None:
+    """Let workers look again that wait, one of them perhaps for this run, and so for what it waits for from now on."""
+    if run.home.dispatcher is not None:
+        run.home.dispatcher.wake_blocked()
+
+
+_resting = threading.Lock()
+
+
 class resting:  # noqa: N801 (reads as a statement: `with resting(run, signal)`)
     """While the block lasts, a run and its callers can do nothing before a signal happens.
 
     A virtual clock reads this from `Run.rests_on`: time may jump when every live run rests and no signal has happened.
+    A worker that waits reads it, to execute what it takes. Most runs rest on one thing at a time, but a coroutine may
+    gather a hundred thousand futures, and a function may wait on several threads.
     """
 
-    __slots__ = ("_runs", "_signal")
+    __slots__ = ("_runs", "signal")
 
     def __init__(self, run: Run | None, signal: Signal) -> None:
         self._runs = () if run is None else _with_callers(run)
-        self._signal = signal
+        self.signal: Signal = signal
 
     def __enter__(self) -> None:
-        for run in self._runs:
-            run.rests_on = (*run.rests_on, self._signal)
+        with _resting:
+            for run in self._runs:
+                if run.rests is None:
+                    run.rests = self
+                elif type(run.rests) is dict:
+                    run.rests[self] = None
+                else:
+                    run.rests = {run.rests: None, self: None}
 
     def __exit__(self, *_: object) -> None:
-        for run in self._runs:
-            if len(run.rests_on) == 1:
-                run.rests_on = ()
-                continue
-            left = list(run.rests_on)
-            left.remove(self._signal)
-            run.rests_on = tuple(left)
+        with _resting:
+            for run in self._runs:
+                if run.rests is self:
+                    run.rests = None
+                else:
+                    del run.rests[self]
+                    run.rests = run.rests or None
 
 
 async def wait_for(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
@@ -360,10 +380,13 @@ def _branch_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run
     return way
 
 
-def _help(helper: Helper, signal: Signal) -> bool:
-    """Execute one queued call that a signal takes; only what it takes, so that helping cannot deadlock."""
+def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:
+    """Execute one queued call that a signal takes; only what it takes, so that helping cannot deadlock.
+
+    What a coroutine waits for, that a synchronous run called, its caller waits for: so `rests_on` counts too.
+    """
     seen: set[Run] = set()
-    todo = [signal]
+    todo = [signal, *(() if waiter is None else waiter.rests_on)]
     while todo:
         for run in todo.pop().runs():
             if run in seen:
@@ -375,4 +398,5 @@ def _help(helper: Helper, signal: Signal) -> bool:
                 return True
             if run.waiting_on is not None:
                 todo.append(run.waiting_on)
+            todo.extend(run.rests_on)
     return False

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from recording import Stopwatch
 
-from penstock import flow, task, wait
+from penstock import Engine, as_completed, flow, task, wait
+from penstock.context import current_run
 from penstock.errors import DeadlockError, WouldBlock
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
+from penstock.signals import Signal
+from penstock.waiting import resting
 
 
 def _threads_of_pools() -> int:
@@ -152,6 +158,97 @@ def test_a_task_that_waits_for_its_own_flows_child_behind_it_in_the_queue_does_i
         return future.result(5)
 
     assert main().startswith("penstock-worker")
+
+
+@task
+def leaf(number: int) -> int:
+    return number + 1
+
+
+async def one_after_the_other(numbers: list[int]) -> list[int]:
+    return [await leaf.submit(number) for number in numbers]
+
+
+async def together(numbers: list[int]) -> list[int]:
+    return await asyncio.gather(*leaf.map(numbers))
+
+
+async def in_time(numbers: list[int]) -> list[int]:
+    return [await asyncio.wait_for(leaf.submit(number), 30) for number in numbers]
+
+
+async def in_order_of_their_ends(numbers: list[int]) -> list[int]:
+    return sorted([await future async for future in as_completed(leaf.map(numbers))])
+
+
+@flow
+def in_a_thread_of_its_own(numbers: list[int]) -> list[int]:
+    return leaf.map(numbers).result(30)
+
+
+async def by_another_thread(numbers: list[int]) -> list[int]:
+    return await asyncio.to_thread(in_a_thread_of_its_own, numbers)
+
+
+@pytest.mark.parametrize("decorator", [task, flow])
+@pytest.mark.parametrize(
+    "wait_for_them", [one_after_the_other, together, in_time, in_order_of_their_ends, by_another_thread]
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_calls_a_coroutine_does_what_that_waits_for(
+    decorator: Any, wait_for_them: Any, workers: int
+) -> None:
+    coroutine = decorator(wait_for_them)
+
+    @task
+    def caller(number: int) -> list[int]:
+        return coroutine([number, 20, 30])  # type: ignore[no-any-return]
+
+    @flow(timeout_seconds=20)
+    def main() -> list[list[int]]:
+        return caller.map([1, 2, 3]).result()
+
+    with Engine(runner=ThreadPoolTaskRunner(workers), history=None):
+        assert main() == [[2, 21, 31], [3, 21, 31], [4, 21, 31]]
+
+
+def test_a_flow_may_wait_on_several_threads() -> None:
+    """What it rests on is noted by all of them at once."""
+
+    @flow
+    def main() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(100):
+                waiting = [pool.submit(copy_context().run, leaf.submit(n).result) for n in range(20)]
+                assert [one.result() for one in waiting] == list(range(1, 21))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        main()
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_what_resting_costs_does_not_grow_with_what_rests() -> None:
+    """A coroutine gathers a hundred thousand futures; noting that it waits for each took the square of that."""
+
+    @flow
+    def main(size: int) -> float:
+        run = current_run.get()
+        rests = [resting(run, Signal()) for _ in range(size)]
+        watch = Stopwatch()
+        for rest in rests:
+            rest.__enter__()
+        assert run is not None
+        assert len(run.rests_on) == size
+        for rest in rests:
+            rest.__exit__()
+        assert not run.rests_on
+        return watch.busy / size
+
+    few = min(main(500) for _ in range(5))
+    assert min(main(20_000) for _ in range(3)) < 8 * few
 
 
 async def test_blocking_in_a_coroutine_is_refused_with_the_way_out() -> None:
