@@ -75,13 +75,8 @@ class Dispatcher:
             self._begin(run)
             return
         self._tell(partial(self._batcher.add, run, self._size(run)))
-        self.wake_blocked()  # one may be waiting for exactly this run, and be the only one to execute it
-
-    def wake_blocked(self) -> None:
-        """Let the workers that wait look once more whether they could execute what they wait for."""
-        if self._runner.blocked:
-            for wake in tuple(self._runner.blocked):
-                wake()
+        for wake in tuple(self._runner.blocked):
+            wake()  # a worker may be waiting for exactly this run, and be the only one to execute it
 
     @contextmanager
     def gathering(self, work: Work) -> Generator[None, None, None]:

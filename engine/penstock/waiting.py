@@ -113,8 +113,20 @@ stopped_loops: set[asyncio.AbstractEventLoop] = set()
 def _stop(signal: Signal, timeout: float | None) -> bool:
     run = current_run.get()
     deadline = None if timeout is None else SystemClock.monotonic() + timeout
+    if timeout is not None:
+        _wake_workers()  # the rest of what `edges` does is for waits that may last for ever
     with edges(signal, None) if timeout is None else nullcontext():
         return _Waiter(signal, run).wait(deadline)
+
+
+_blocked_workers: set[Callable[[], None]] = set()
+"""How to wake the workers of any pool that wait."""
+
+
+def _wake_workers() -> None:
+    """Let them look again: one may wait for a run that waits from now on, and so for what that one waits for."""
+    for wake in tuple(_blocked_workers):
+        wake()
 
 
 class _Waiter:
@@ -136,6 +148,7 @@ class _Waiter:
         signal.on_done(self._ring)
         if helper is not None:
             helper.blocked.add(self._ring)
+            _blocked_workers.add(self._ring)
         try:
             while True:
                 check_cancelled(run)
@@ -149,6 +162,7 @@ class _Waiter:
         finally:
             if helper is not None:
                 helper.blocked.discard(self._ring)
+                _blocked_workers.discard(self._ring)
             bells.remove(self._ring)
             signal.forget(self._ring)
         return signal.done
@@ -243,7 +257,7 @@ def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
         yield
         return
     if owner is not None and run.scope.driver is not owner:
-        _wake_workers(run)
+        _wake_workers()
         yield
         return
     with drawn(run, signal):
@@ -264,17 +278,11 @@ def drawn(run: Run, signal: Signal) -> Generator[None, None, None]:
         waiter.waiting_on = signal
     try:
         _refuse_circle(signal, stopped)
-        _wake_workers(run)
+        _wake_workers()
         yield
     finally:
         for waiter, edge in zip(stopped, before, strict=True):
             waiter.waiting_on = edge
-
-
-def _wake_workers(run: Run) -> None:
-    """Let workers look again that wait, one of them perhaps for this run, and so for what it waits for from now on."""
-    if run.home.dispatcher is not None:
-        run.home.dispatcher.wake_blocked()
 
 
 _resting = threading.Lock()

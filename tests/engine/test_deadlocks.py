@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -190,9 +191,35 @@ async def by_another_thread(numbers: list[int]) -> list[int]:
     return await asyncio.to_thread(in_a_thread_of_its_own, numbers)
 
 
+@flow
+def late_in_a_thread(numbers: list[int]) -> list[int]:
+    futures = leaf.map(numbers)
+    time.sleep(0.05)  # the worker has looked by then at what was queued, and found that nobody waits for it
+    return futures.result()
+
+
+async def by_another_thread_later(numbers: list[int]) -> list[int]:
+    return await asyncio.to_thread(late_in_a_thread, numbers)
+
+
+async def by_another_thread_in_time(numbers: list[int]) -> list[int]:
+    futures = leaf.map(numbers)
+    await asyncio.sleep(0.05)
+    return await asyncio.to_thread(futures.result, 30)
+
+
 @pytest.mark.parametrize("decorator", [task, flow])
 @pytest.mark.parametrize(
-    "wait_for_them", [one_after_the_other, together, in_time, in_order_of_their_ends, by_another_thread]
+    "wait_for_them",
+    [
+        one_after_the_other,
+        together,
+        in_time,
+        in_order_of_their_ends,
+        by_another_thread,
+        by_another_thread_later,
+        by_another_thread_in_time,
+    ],
 )
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_worker_that_calls_a_coroutine_does_what_that_waits_for(
