@@ -20,7 +20,7 @@ from penstock.hosts import callbacks, inline
 from penstock.hosts.turnstile import let_in
 from penstock.inputs import find_inputs
 from penstock.logging import capture_prints, show_logs
-from penstock.loops import LOOP_THREAD
+from penstock.loops import loop_thread_for
 from penstock.ports import Runner, Work
 from penstock.records import Run
 from penstock.run import execute, value_of
@@ -104,7 +104,6 @@ def make_flow_run(
             run.position = parent.next_position(flow.name)
     run.tags = current_tags.get() | flow.tags
     run.is_async = flow.is_async
-    run.outer_loop = asyncio._get_running_loop()
     run.inputs = find_inputs(args, kwargs)
     if wait_for is not None:
         run.inputs = [*run.inputs, *find_inputs((list(wait_for),), {})]
@@ -129,6 +128,7 @@ def run_here(run: Run, return_state: bool) -> Any:
     """Run a new run to its end and give its value or state, or something to await or to iterate over that does so."""
     if run.is_async:
         return _run_coroutine_here(run, return_state)
+    run.outer_loop = asyncio._get_running_loop()
     for upstream, _ in run.inputs:
         if isinstance(upstream, Future) and not upstream.done:
             refuse_to_block(upstream, run.parent)
@@ -145,7 +145,7 @@ def _run_coroutine_here(run: Run, return_state: bool) -> Any:
     A synchronous run cannot await, so its async tasks and flows run on the engine's loop thread while it waits.
     """
     if waits_for_coroutines(run.parent):
-        LOOP_THREAD.run(execute(run, asyncio_host.ASYNCIO))
+        loop_thread_for(run.parent).run(execute(run, asyncio_host.ASYNCIO))
         return run.state if return_state else value_of(run)
     if run.definition.is_generator and not return_state:
         run.streaming = True
@@ -270,7 +270,7 @@ def _submit_to_loop(run: TaskRun, future: Future[Any]) -> None:
         future.loop = loop
         let_in(run, loop)
     else:
-        future.loop = LOOP_THREAD.loop
+        future.loop = loop_thread_for(run.parent).loop
         post(future.loop, partial(let_in, run, future.loop))
 
 
@@ -296,7 +296,7 @@ def start_root_run(run: FlowRun) -> Future[Any]:
         future.loop = loop
         asyncio_host.start(run, loop)
     else:
-        future.loop = LOOP_THREAD.loop
+        future.loop = loop_thread_for(None).loop
         post(future.loop, cast(Any, partial(copy_context().run, asyncio_host.start, run, future.loop)))
     return future
 

@@ -1,7 +1,9 @@
 """One event loop on one thread, for coroutines whose caller has no loop.
 
 An async task that a synchronous flow calls or submits, and an async hook of a synchronous run, all run here, on the
-same loop for as long as the process lives: clients, locks and pools that one of them made work in the next.
+same loop for as long as the process lives: clients, locks and pools that one of them made work in the next. Only if one
+of them calls a synchronous function, which holds up the loop, and that function calls a coroutine in its turn, does
+that one run on another loop.
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import threading  # noqa: TID251 (and its thread)
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.signals import Signal, post, reraise
 from penstock.waiting import cleaning_up, stop
 
-__all__ = ("LOOP_THREAD", "LoopThread", "run_on_loop_thread")
+if TYPE_CHECKING:
+    from penstock.records import Run
+
+__all__ = ("LOOP_THREAD", "LoopThread", "loop_thread_for")
 
 T = TypeVar("T")
 
@@ -33,6 +38,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._next: LoopThread | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -43,6 +49,14 @@ class LoopThread:
                 self._thread = threading.Thread(target=self._loop.run_forever, name="penstock-loop", daemon=True)
                 self._thread.start()
             return self._loop
+
+    @property
+    def next(self) -> LoopThread:
+        """The one that takes its place while its loop is held up."""
+        with self._lock:
+            if self._next is None:
+                self._next = LoopThread()
+            return self._next
 
     def begin(self, coroutine: Coroutine[Any, Any, Any], done: Signal) -> Callable[[], None]:
         """Start a coroutine in the caller's context.
@@ -78,6 +92,9 @@ class LoopThread:
         """Stop the loop and its thread; the next use starts new ones."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+            following, self._next = self._next, None
+        if following is not None:
+            following.close()
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
@@ -121,9 +138,17 @@ async def _keep(coroutine: Coroutine[Any, Any, Any]) -> Callable[[], Any]:
 LOOP_THREAD = LoopThread()
 
 
-def run_on_loop_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the engine's loop thread and block until it has ended."""
-    return LOOP_THREAD.run(coroutine)
+def loop_thread_for(run: Run | None) -> LoopThread:
+    """Where a coroutine can run that a run waits for: the first loop that no synchronous run around it holds up."""
+    held_up: set[Any] = set()
+    while run is not None:
+        if run.outer_loop is not None and not run.is_async:
+            held_up.add(run.outer_loop)
+        run = run.parent
+    thread = LOOP_THREAD
+    while held_up and thread.loop in held_up:
+        thread = thread.next
+    return thread
 
 
 atexit.register(LOOP_THREAD.close)

@@ -233,8 +233,8 @@ class Host(Protocol):
         """Wait for a signal; False if ``timeout`` seconds passed first."""
         ...
 
-    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run somebody's coroutine to its end."""
+    async def join(self, run: Any, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run somebody's coroutine to its end, for the run."""
         ...
 
     async def offload(self, run: Any, function: Callable[[], T], size: int = 0) -> T:

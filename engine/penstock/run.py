@@ -212,7 +212,7 @@ def _survive(run: Run, lost: Lost) -> None:
 async def _end_value(run: Run, host: Host, value: Any) -> Any:
     """Await what the function should have awaited, and settle what a flow left behind."""
     if type(value) is CoroutineType:
-        value = await host.join(value)
+        value = await host.join(run, value)
     return await settle(run, host, value) if isinstance(run, FlowRun) else value
 
 
@@ -298,7 +298,7 @@ async def _condition_allows(run: Run, host: Host, outcome: State) -> bool:
         return True
     try:
         answer = condition(run.definition, run, outcome)
-        return bool(await host.join(cast(Any, answer)) if isawaitable(answer) else answer)
+        return bool(await host.join(run, cast(Any, answer)) if isawaitable(answer) else answer)
     except Exception:
         run_logger(run).exception("retry_condition_fn failed, so there is no retry.")
         return False
@@ -338,7 +338,7 @@ async def _call_hooks(run: Run, host: Host) -> None:
         try:
             answer = run.call_in_context(partial(hook, run.definition, run, state))
             if isawaitable(answer):
-                await host.join(cast(Any, answer))
+                await host.join(run, cast(Any, answer))
         except (Exception, Cancelled):
             name = getattr(hook, "__name__", repr(hook))
             run_logger(run).exception("Hook %r failed; the run is not affected.", name)

@@ -300,6 +300,31 @@ def test_results_are_the_same_everywhere(world: World, run: Run) -> None:
     assert run(body) == {"total": 55, "first": [0, 25, 0, 25], "last": (25, 0), "all": [0, 1, 4, 9, 16, 25]}
 
 
+@task
+def sync_down(depth: int, submitted: bool) -> int:
+    if depth == 0:
+        return 0
+    return 1 + (async_down.submit(depth - 1, submitted).result() if submitted else async_down(depth - 1, submitted))
+
+
+@task
+async def async_down(depth: int, submitted: bool) -> int:
+    if depth == 0:
+        return 0
+    return 1 + (await sync_down.submit(depth - 1, submitted) if submitted else sync_down(depth - 1, submitted))
+
+
+@pytest.mark.parametrize("submitted", [False, True], ids=["called", "submitted"])
+@pytest.mark.parametrize("top", [sync_down, async_down], ids=["sync", "async"])
+def test_both_colours_take_one_another(world: World, run: Run, top: Any, submitted: bool) -> None:
+    """A coroutine calls a function that waits for a coroutine, again and again, wherever the first one runs."""
+
+    async def body() -> list[int]:
+        return [await world.get(top.submit(5, submitted)), await world.get(top(5, submitted))]
+
+    assert run(body) == [5, 5]
+
+
 class TestOneForAll:
     """Several want the value of one cache key, some of them inside others."""
 

@@ -178,8 +178,9 @@ def check(rounds: list[Round], striker: Striker, reason: str) -> dict[str, float
             assert state.is_crashed(), state
             assert getattr(state.data, "reason", None) == reason, state
             assert marks.entered[name] <= 1, f"{name} was entered {marks.entered[name]} times; {state}"
-            # A worker that was struck between two tasks may have been about to leave the mark of the second one.
-            victim = name if marks.entered[name] else None
+            # A worker that was struck between two tasks may have been about to send the value of the first one, or to
+            # leave the mark of the second.
+            victim = name if marks.entered[name] > marks.left[name] else None
             assert victims[victim] > 0, f"{name} was lost although nobody struck the worker that it was on: {state}"
             victims[victim] -= 1
             crashed[name] = state.timestamp

@@ -90,7 +90,7 @@ class AsyncioHost:
             return False
         return True
 
-    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    async def join(self, run: Run, coroutine: Coroutine[Any, Any, T]) -> T:
         """Await it."""
         return await coroutine
 

@@ -20,7 +20,7 @@ from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
 from penstock.keeping import LARGE
 from penstock.logging import relay
-from penstock.loops import LOOP_THREAD
+from penstock.loops import loop_thread_for
 from penstock.ports import Call, Outcome, Runner
 from penstock.records import Run
 from penstock.run import execute
@@ -87,10 +87,10 @@ class CallbacksHost:
             await _stand(signal)
         return True
 
-    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine on the engine's loop thread and stand still meanwhile."""
+    async def join(self, run: TaskRun, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine on a loop thread of the engine's and stand still meanwhile."""
         done = Signal()
-        LOOP_THREAD.begin(coroutine, done)
+        loop_thread_for(run).begin(coroutine, done)
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 

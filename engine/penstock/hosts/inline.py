@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from penstock.context import current_run, outside
 from penstock.errors import Cancelled
 from penstock.ledger import call_with_deadline
-from penstock.loops import run_on_loop_thread
+from penstock.loops import loop_thread_for
 from penstock.records import Run
 from penstock.signals import Signal
 from penstock.waiting import cleaning_up, stop
@@ -74,9 +74,9 @@ class InlineHost:
         """Block the thread."""
         return signal.done or stop(signal, timeout)
 
-    async def join(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine on the engine's loop thread."""
-        return run_on_loop_thread(coroutine)
+    async def join(self, run: Run, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine on a loop thread of the engine's."""
+        return loop_thread_for(run).run(coroutine)
 
     async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it here: the thread is the caller's own."""
