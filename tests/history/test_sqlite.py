@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from penstock_history.database import Database, Writer
 from penstock_history.records import RunQuery
 from penstock_history.sqlite import filesystems
 from penstock_history.sqlite.database import SQLite
-from penstock_history.sqlite.schema import VERSION
+from penstock_history.sqlite.schema import VERSION, check_version
 from penstock_history.testing.probes import Companion, Story, reading, record_runs
 from penstock_history.testing.suite import HistoryTests
 
@@ -271,6 +272,25 @@ def test_a_process_that_is_killed_in_a_migration_leaves_a_file_that_opens(tmp_pa
         assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
         kills += 1
     assert kills > 20
+
+
+@pytest.mark.parametrize("statement", [1, 2, 3])
+def test_a_file_that_somebody_makes_while_it_is_looked_at_is_a_history(path: Path, statement: int) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        seen: list[str] = []
+
+        def look_on(sql: str) -> None:
+            if sql.startswith("--"):
+                return  # a part of the statement before, which holds a lock
+            seen.append(sql)
+            if len(seen) == statement:
+                SQLite(path).migrate()
+
+        connection.set_trace_callback(look_on)
+        assert check_version(connection, str(path)) in (0, VERSION)
+        connection.set_trace_callback(None)
+        SQLite(path).migrate()
+        assert check_version(connection, str(path)) == VERSION
 
 
 @pytest.mark.parametrize("name", sorted(file.name for file in OLD.glob("v*.db")))

@@ -154,10 +154,11 @@ def check_version(connection: sqlite3.Connection, path: str) -> int:
         HistoryError: If the database is not a history, or one of a later Penstock.
         sqlite3.Error: If it cannot be read.
     """
-    (version,), (application,) = (
-        connection.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "application_id")
-    )
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    # One statement, because somebody else may be making the file at this moment.
+    version, application, tables = connection.execute(
+        "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)"
+        " FROM pragma_user_version, pragma_application_id"
+    ).fetchone()
     if tables and application != APPLICATION:
         raise HistoryError(f"{path} is a database, but not a history of Penstock's. Give another path.")
     if version > VERSION:
