@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (futures are awaitable)
+import inspect
 import itertools
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from penstock.context import current_run
-from penstock.errors import UnfinishedRun
+from penstock.errors import InvalidCall, UnfinishedRun
 from penstock.logging import engine_logger
 from penstock.records import Run, cancel_all
 from penstock.signals import Signal, wait_in_loop
@@ -131,7 +132,15 @@ class Future(Signal, Generic[R_co]):
         """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short.
 
         The flow run around the run does not end before the callback has returned.
+
+        Raises:
+            InvalidCall: If the callback is a coroutine function, which nobody would await.
         """
+        if inspect.iscoroutinefunction(callback):
+            raise InvalidCall(
+                f"add_done_callback({callback.__qualname__}): nobody would await the coroutine. Give a plain function, "
+                "or await the future in a coroutine of yours."
+            )
         called = Signal(self.run)
         if self.run.around is not None:
             self.run.around.callbacks.add(called)

@@ -11,7 +11,7 @@ import pytest
 from worlds import World
 
 from penstock import Engine, as_completed, flow, task, wait, wait_async
-from penstock.errors import UnfinishedRun, WouldBlock
+from penstock.errors import InvalidCall, UnfinishedRun, WouldBlock
 from penstock.futures import Future, FutureList
 from penstock.runners import ThreadPoolTaskRunner
 from penstock.testing import penstock_test_harness
@@ -351,6 +351,16 @@ class TestCallbacks:
         await run()
         over.set()
         assert early == [False]
+
+    def test_that_nobody_would_await_are_refused(self) -> None:
+        async def callback(future: Future[int]) -> None: ...
+
+        @flow
+        def run() -> None:
+            with pytest.raises(InvalidCall, match=r"callback\): nobody would await the coroutine"):
+                double.submit(1).add_done_callback(callback)
+
+        run()
 
     def test_of_a_run_that_was_let_go_hold_nobody_up(self, gate: Gate) -> None:
         seen: list[int] = []
