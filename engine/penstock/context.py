@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from penstock.flow_runs import FlowRun
     from penstock.records import Run
 
-__all__ = ("current_engine", "current_run", "current_tags", "outside", "require_flow_run", "tags")
+__all__ = ("current_engine", "current_run", "current_tags", "require_flow_run", "tags")
 
 current_run: ContextVar[Run | None] = ContextVar("penstock_run", default=None)
 current_engine: ContextVar[Engine | None] = ContextVar("penstock_engine", default=None)
@@ -33,19 +33,6 @@ def tags(*names: str) -> Generator[frozenset[str], None, None]:
         yield current_tags.get()
     finally:
         current_tags.reset(token)
-
-
-@contextmanager
-def outside(run: Run) -> Generator[None, None, None]:
-    """The block between two items of a run that streams: its consumer runs in this very context, and is not in it."""
-    token = current_run.set(run.parent)
-    come_back = run.trace.step_out() if run.trace is not None else None
-    try:
-        yield
-    finally:
-        current_run.reset(token)
-        if come_back is not None:
-            come_back()
 
 
 def require_flow_run(what: str) -> FlowRun:

@@ -284,3 +284,10 @@ class Lost(BaseException):
 
 class Cancelled(BaseException):
     """Raised inside a synchronous run that was cancelled, where it next waits for or starts something."""
+
+
+class Closed(Cancelled):
+    """What becomes of an async run that streams when its consumer leaves early.
+
+    Not GeneratorExit: a coroutine that Python throws that into must not wait for anything any more.
+    """

@@ -84,7 +84,7 @@ class OpenTelemetry:
         span = self._tracer.start_span(
             f"{kind} {definition.name}", around, attributes=attributes, start_time=_nanoseconds(state)
         )
-        return _SpanTrace(around, trace.set_span_in_context(span, around), self)
+        return _SpanTrace(trace.set_span_in_context(span, around), self)
 
     def emit(self, event: Event) -> None:
         """Count the run in its new state; see `penstock.ports.Sink`."""
@@ -104,12 +104,11 @@ class OpenTelemetry:
 
 
 class _SpanTrace:
-    """See `penstock.ports.Trace`: a span as the current one, and what was around it."""
+    """See `penstock.ports.Trace`: a span as the current one."""
 
-    __slots__ = ("_around", "_inside", "tracer")
+    __slots__ = ("_inside", "tracer")
 
-    def __init__(self, around: context.Context, inside: context.Context, tracer: OpenTelemetry) -> None:
-        self._around = around
+    def __init__(self, inside: context.Context, tracer: OpenTelemetry) -> None:
         self._inside = inside
         self.tracer = tracer
 
@@ -122,10 +121,6 @@ class _SpanTrace:
         """Make the span the current one."""
         return partial(context.detach, context.attach(self._inside))
 
-    def step_out(self) -> Callable[[], None]:
-        """Make what was around the span current."""
-        return partial(context.detach, context.attach(self._around))
-
     def __reduce__(self) -> tuple[Any, ...]:
         headers: dict[str, str] = {}
         propagate.inject(headers, self._inside)
@@ -135,7 +130,7 @@ class _SpanTrace:
 def _arrive(headers: Mapping[str, str]) -> _SpanTrace:
     """On a worker: the place of a span that the driver has begun, and will end."""
     inside = propagate.extract(headers, context.Context())
-    return _SpanTrace(context.Context(), inside, _of_this_process())
+    return _SpanTrace(inside, _of_this_process())
 
 
 @cache

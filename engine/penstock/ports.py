@@ -335,10 +335,6 @@ class Trace(Protocol):
         """Make it the place of what happens in the current context; gives what takes that back."""
         ...
 
-    def step_out(self) -> Callable[[], None]:
-        """Make the place around it that of the current context; gives what takes that back."""
-        ...
-
 
 @runtime_checkable
 class Tracer(Sink, Protocol):

@@ -12,7 +12,7 @@ from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, cast
 
-from penstock.errors import Cancelled, CancelledRun, CrashedRun, Lost, TimedOut
+from penstock.errors import Cancelled, CancelledRun, Closed, CrashedRun, Lost, TimedOut
 from penstock.flow_runs import FlowRun
 from penstock.futures import Future
 from penstock.identity import path_of
@@ -323,6 +323,7 @@ def _end(run: Run, host: Host, error: BaseException) -> None:
 _CANCEL_REASONS: dict[type[BaseException], str] = {
     KeyboardInterrupt: "interrupted (Ctrl-C)",
     GeneratorExit: "closed before its end",
+    Closed: "closed before its end",
 }
 
 

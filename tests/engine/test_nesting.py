@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ from penstock.context import current_run
 from penstock.errors import ConfigurationError, ParameterBindError, UnhandledFailures
 from penstock.runners import ThreadPoolTaskRunner
 from penstock.states import StateType
-from penstock.testing import penstock_test_harness
+from penstock.testing import penstock_test_harness, wait_until
 
 WATCHDOG = 5.0
 
@@ -399,6 +400,85 @@ class TestGenerators:
             with pytest.raises(ValueError, match="inside"):
                 list(iterator)
         assert ends == ["finally", {"close": "Cancelled", "exhaust": "Completed", "raise": "Failed"}[leave]]
+
+    @pytest.mark.parametrize("leave", ["aclose", "break", "cancel", "another task"])
+    @pytest.mark.parametrize("decorator", [flow, task])
+    def test_async_ones_that_are_left_clean_up(self, engine: Engine, decorator: Any, leave: str) -> None:
+        """What the generator and the run do at their end may wait, and what goes on inside a flow is stopped."""
+        ends: list[str] = []
+        complaints: list[Any] = []
+
+        def remember(_definition: Any, run: Any, state: Any) -> None:
+            ends.append(f"{run.name} {state.name}")
+
+        @task(task_run_name="child", on_cancellation=[remember])
+        async def child() -> None:
+            await asyncio.sleep(WATCHDOG)
+
+        async def numbers() -> AsyncIterator[int]:
+            try:
+                future = child.submit() if decorator is flow else asyncio.create_task(asyncio.sleep(WATCHDOG))
+                yield 1
+                await future
+                yield 2
+            finally:
+                await asyncio.sleep(0.001)
+                ends.append("finally")
+
+        naming = {f"{decorator.__name__}_run_name": "numbers"}
+        hooks: dict[str, Any] = {
+            f"on_{end}": [remember] for end in ("completion", "failure", "cancellation", "crashed")
+        }
+        generator = decorator(numbers, **naming, **hooks)
+
+        async def consume() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+            iterator = generator()
+            assert await anext(iterator) == 1
+            assert current_run.get() is None
+            if leave == "cancel":
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(anext(iterator), 0.02)
+            elif leave == "aclose":
+                await iterator.aclose()
+            elif leave == "another task":
+                await asyncio.create_task(iterator.aclose())
+            else:  # the loop closes it, in a task of its own
+                del iterator
+                await asyncio.to_thread(wait_until, lambda: "numbers Cancelled" in ends, "the run to end")
+
+        asyncio.run(consume())
+        stopped = ["child Cancelled"] if decorator is flow else []
+        assert ends == ["finally", *stopped, "numbers Cancelled"]
+        assert not complaints
+
+    def test_each_item_may_be_asked_for_in_another_context(self, engine: Engine) -> None:
+        """As services do: a thread of a pool for each item of a stream, an asyncio task for each of an async one."""
+        ends: list[str] = []
+
+        @flow(on_completion=[lambda _, __, state: ends.append(state.name)])
+        def numbers() -> Iterator[str | None]:
+            for _ in range(3):
+                yield runtime.flow_run.name
+
+        @flow(on_completion=[lambda _, __, state: ends.append(state.name)])
+        async def numbers_async() -> AsyncIterator[str | None]:
+            for _ in range(3):
+                yield runtime.flow_run.name
+
+        async def consume() -> list[str | None]:
+            iterator, last = numbers(), object()
+            names: list[Any] = [await asyncio.to_thread(next, iterator, last) for _ in range(4)]
+            assert names.pop() is last
+            iterator_async = numbers_async()
+            names += [await asyncio.create_task(anext(iterator_async, last)) for _ in range(4)]  # type: ignore[call-overload, arg-type]
+            assert names.pop() is last
+            return names
+
+        names = asyncio.run(consume())
+        assert names == [names[0]] * 3 + [names[3]] * 3
+        assert None not in names
+        assert ends == ["Completed", "Completed"]
 
     def test_with_return_state_is_a_list(self, engine: Engine) -> None:
         state: Any = count_to(3, return_state=True)  # type: ignore[call-arg]

@@ -7,16 +7,17 @@ debuggers and uvloop see nothing unusual.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 (this is the asyncio host)
+import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import copy_context
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
 from penstock.brief_threads import IO_THREADS
-from penstock.context import current_run, outside
-from penstock.errors import Cancelled
+from penstock.context import current_run
+from penstock.errors import Cancelled, Closed
 from penstock.flow_runs import FlowRun
 from penstock.hosts.inline import Emit
 from penstock.ledger import timed_out
@@ -72,12 +73,12 @@ class AsyncioHost:
         if not run.definition.is_generator:
             return await answer
         items: list[Any] = []
-        async for item in answer:
-            if run.streaming:
-                with outside(run):
+        async with aclosing(answer):
+            async for item in answer:
+                if run.streaming:
                     await Emit(item)
-            else:
-                items.append(item)
+                else:
+                    items.append(item)
         return None if run.streaming else items
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
@@ -201,28 +202,40 @@ def _cancel_here(run: Run, task: asyncio.Task[None]) -> None:
 async def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) -> AsyncGenerator[Any, None]:
     """Run a streaming run as the async generator that its caller iterates over.
 
-    The coroutine suspends for two reasons: it has an item for the consumer, or it waits for something of the loop's.
-    The first kind is yielded, the second handed on to the loop.
+    It has a context of its own, like that of `penstock.hosts.inline.stream`; many a loop closes a generator that was
+    left in another task than it was made in. A consumer that leaves early waits until what is inside has stopped.
     """
-    resume: Callable[[Any], Any] = coroutine.send
-    argument: Any = None
+    context = copy_context()
     try:
-        while True:
-            try:
-                suspended = resume(argument)
-            except StopIteration:
-                finish()
-                return
-            resume, argument = coroutine.send, None
-            if isinstance(suspended, Emit):
-                yield suspended.item
-                continue
-            try:
-                argument = await _HandOn(suspended)
-            except BaseException as error:
-                resume, argument = coroutine.throw, error
+        while (emit := await _next_item(context, coroutine, coroutine.send, None)) is not None:
+            yield emit.item
+        finish()
     finally:
-        coroutine.close()
+        if inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
+            with suppress(Closed):
+                await _next_item(context, coroutine, coroutine.throw, Closed())
+
+
+async def _next_item(
+    context: Context, coroutine: Coroutine[Any, Any, object], resume: Callable[[Any], Any], argument: Any
+) -> Emit | None:
+    """Resume a streaming run until it has an item for its consumer, or has ended: None.
+
+    The coroutine suspends for two reasons: it has an item, or it waits for something of the loop's, which is handed on
+    to the loop.
+    """
+    while True:
+        try:
+            suspended = context.run(resume, argument)
+        except StopIteration:
+            return None
+        if isinstance(suspended, Emit):
+            return suspended
+        resume, argument = coroutine.send, None
+        try:
+            argument = await _HandOn(suspended)
+        except BaseException as error:
+            resume, argument = coroutine.throw, error
 
 
 class _HandOn:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (the user's function may raise its CancelledError)
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from penstock.context import current_run, outside
+from penstock.context import current_run
 from penstock.errors import Cancelled
 from penstock.ledger import call_with_deadline
 from penstock.loops import loop_thread_for
@@ -56,19 +57,18 @@ class InlineHost:
                 detach()
 
     async def _iterate(self, run: Run) -> Any:
-        """Pass items on as they come, with the run being current only while the generator works."""
+        """Pass items on as they come."""
         items: list[Any] = []
-        generator = run.definition.fn(*run.args, **run.kwargs)
-        while True:
-            try:
-                item = next(generator)
-            except StopIteration as stop:
-                return stop.value if run.streaming else items
-            if run.streaming:
-                with outside(run):
+        with closing(run.definition.fn(*run.args, **run.kwargs)) as generator:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as stop:
+                    return stop.value if run.streaming else items
+                if run.streaming:
                     await Emit(item)
-            else:
-                items.append(item)
+                else:
+                    items.append(item)
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """Block the thread."""
@@ -111,16 +111,20 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
 def stream(coroutine: Coroutine[Any, Any, object], finish: Callable[[], Any]) -> Generator[Any, None, Any]:
     """Run a streaming run as the generator that its caller iterates over.
 
+    The run has a context of its own. Its consumer is not inside it, and may ask for each item in another context, as a
+    service does that iterates on threads.
+
     Args:
         coroutine: The order of work of a run with ``streaming`` set.
         finish: Gives the run's value, or raises what it ended with.
     """
+    context = copy_context()
     try:
         while True:
             try:
-                emit = coroutine.send(None)
+                emit: Any = context.run(coroutine.send, None)
             except StopIteration:
                 return finish()
             yield emit.item
     finally:
-        coroutine.close()
+        context.run(coroutine.close)
