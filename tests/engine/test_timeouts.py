@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from recording import Stopwatch, Tally
 from penstock import Engine, flow, runtime, task
 from penstock.errors import Cancelled, TimedOut
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
+from penstock.testing import VirtualClock
 
 SOON = 0.1
 LATE = 0.6
@@ -121,6 +124,37 @@ def test_a_sync_task_called_directly_is_left_behind_on_time() -> None:
     assert len(runtime.overdue()) == 1
     release.set()
     _wait_for_an_empty_ledger()
+
+
+@pytest.mark.parametrize("decorator", [flow, task])
+def test_a_generator_is_stopped_at_the_item_that_comes_too_late(decorator: Any) -> None:
+    """Nothing stops it where it stands; but it does not get away with it either."""
+    clock = VirtualClock()
+    ends: list[str] = []
+
+    @decorator(timeout_seconds=60, on_failure=[lambda _, __, state: ends.append(state.name)])
+    def numbers(slow: int) -> Iterator[int]:
+        try:
+            for number in range(3):
+                clock.advance(61 if number == slow else 1)
+                yield number
+            clock.advance(61 if slow == 3 else 1)
+        finally:
+            ends.append("finally")
+
+    @flow
+    def run(slow: int) -> list[int]:
+        got: list[int] = []
+        with contextlib.suppress(TimedOut):
+            got.extend(numbers(slow))
+        return got
+
+    with Engine(clock=clock, history=None):
+        assert (run(4), ends) == ([0, 1, 2], ["finally"])
+        for slow in (1, 3):
+            ends.clear()
+            assert (run(slow), ends) == ([0, 1, 2][:slow], ["finally", "TimedOut"])
+        assert numbers(1, return_state=True).name == "TimedOut"
 
 
 def test_a_sync_flow_that_timed_out_can_start_nothing_any_more() -> None:

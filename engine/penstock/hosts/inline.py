@@ -11,15 +11,18 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, closing
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.context import current_run
 from penstock.errors import Cancelled
-from penstock.ledger import call_with_deadline
+from penstock.ledger import call_with_deadline, timed_out
 from penstock.loops import loop_thread_for
 from penstock.records import Run
 from penstock.signals import Signal
 from penstock.waiting import cleaning_up, stop
+
+if TYPE_CHECKING:
+    from penstock.definitions import Definition
 
 __all__ = ("INLINE", "InlineHost", "drive", "stream")
 
@@ -45,30 +48,31 @@ class InlineHost:
         token, trace = current_run.set(run), run.trace
         detach = trace.attach() if trace is not None else None
         try:
-            if definition.is_generator:
-                return await self._iterate(run)
+            if run.streaming:
+                return await self._stream(run)
             if definition.timeout_seconds is not None:
-                function = partial(definition.fn, *run.args, **run.kwargs)
+                function = partial(_call, definition, run)
                 return call_with_deadline(function, run, definition.timeout_seconds, run.engine.clock)
+            if definition.is_generator:
+                return _call(definition, run)
             return definition.fn(*run.args, **run.kwargs)
         finally:
             current_run.reset(token)
             if detach is not None:
                 detach()
 
-    async def _iterate(self, run: Run) -> Any:
-        """Pass items on as they come."""
-        items: list[Any] = []
+    async def _stream(self, run: Run) -> Any:
+        """Pass items on as they come; a generator that is out of time is stopped at its next item, or at its end."""
+        check_time = _timekeeper(run)
         with closing(run.definition.fn(*run.args, **run.kwargs)) as generator:
             while True:
                 try:
                     item = next(generator)
                 except StopIteration as stop:
-                    return stop.value if run.streaming else items
-                if run.streaming:
-                    await Emit(item)
-                else:
-                    items.append(item)
+                    check_time()
+                    return stop.value
+                check_time()
+                await Emit(item)
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
         """Block the thread."""
@@ -81,6 +85,25 @@ class InlineHost:
     async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it here: the thread is the caller's own."""
         return function()
+
+
+def _call(definition: Definition[Any, Any], run: Run) -> Any:
+    value = definition.fn(*run.args, **run.kwargs)
+    return list(value) if definition.is_generator else value
+
+
+def _timekeeper(run: Run) -> Callable[[], None]:
+    """What raises `TimedOut` once the time is over that the run has from now on."""
+    clock, seconds = run.engine.clock, run.definition.timeout_seconds
+    if seconds is None:
+        return lambda: None
+    end = clock.monotonic() + seconds - run.used
+
+    def check() -> None:
+        if clock.monotonic() > end:
+            raise timed_out(run, seconds)
+
+    return check
 
 
 INLINE = InlineHost()
