@@ -8,12 +8,13 @@ an interrupted program from exiting.
 from __future__ import annotations
 
 import os
+import sys
 import threading  # noqa: TID251 (these are the threads)
 from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-__all__ = ("IO_THREADS", "BriefThreads")
+__all__ = ("HOOK_THREADS", "IO_THREADS", "BriefThreads")
 
 _LINGER = 1.0
 """Seconds that a thread waits for another job."""
@@ -85,5 +86,10 @@ class BriefThreads:
 IO_THREADS = BriefThreads("penstock-io", 32)
 """What talks to stores and databases for coroutines; as many as the standard library's executor has at most."""
 
+HOOK_THREADS = BriefThreads("penstock-hooks", sys.maxsize)
+"""What calls hooks and callbacks that a thread which everybody waits for must not call. As many as there are hooks at a
+time, because one may wait for a run that has a hook itself."""
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IO_THREADS.reset)
+    os.register_at_fork(after_in_child=HOOK_THREADS.reset)

@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 from penstock.anteroom import Anteroom
 from penstock.ports import Call, Outcome, Runner, Work
 from penstock.schedule import Batcher, BatchSize
-from penstock.steps import take
+from penstock.steps import bring_outcomes, take
 from penstock.task_runs import TaskRun
 
 __all__ = ("Dispatcher",)
@@ -171,6 +171,8 @@ class Dispatcher:
         return calls
 
     def _come_home(self, call: Call, outcome: Outcome) -> None:
+        if self._runner.remote:
+            bring_outcomes()
         batch = self._batch_of.pop(call, None)
         if batch is not None and batch.is_last(outcome):
             # The next batch leaves before the news of this call make anybody else busy.

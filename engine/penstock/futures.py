@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
 
+from penstock.brief_threads import HOOK_THREADS, IO_THREADS
 from penstock.context import current_run
 from penstock.errors import InvalidCall, UnfinishedRun
 from penstock.logging import engine_logger
 from penstock.records import Run, cancel_all
 from penstock.signals import Signal, wait_in_loop
 from penstock.states import State, StateType
+from penstock.steps import brings_outcomes
 from penstock.waiting import block, check_cancelled
 
 __all__ = ("Arrival", "DoneAndNotDone", "Future", "FutureList", "as_completed", "wait", "wait_async")
@@ -129,7 +131,7 @@ class Future(Signal, Generic[R_co]):
         return self.done and self.run.state is not None and self.run.state.is_cancelled()
 
     def add_done_callback(self, callback: Callable[[Future[Any]], object]) -> None:
-        """Call ``callback(future)`` when the run has ended, in the thread that ended it; it should be short.
+        """Call ``callback(future)`` when the run has ended, on the thread that ended it or on one of its own.
 
         The flow run around the run does not end before the callback has returned.
 
@@ -172,7 +174,15 @@ class Future(Signal, Generic[R_co]):
 
 
 def _call_users(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
-    """One callback that fails must not keep the news from the others."""
+    """One callback that fails, or that waits, must not keep the news from the others."""
+    call = partial(_call_user, callback, called, future)
+    if brings_outcomes() or IO_THREADS.are_here:
+        HOOK_THREADS.run(call)
+    else:
+        call()
+
+
+def _call_user(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
     try:
         callback(future)
     except Exception:

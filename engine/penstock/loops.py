@@ -75,10 +75,15 @@ class LoopThread:
         # The detour lets the task take its first step before: see hosts.asyncio._cancel_here.
         return partial(post, loop, partial(_cancel, loop, tasks))
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the caller's context and block until it has ended, also if it has to be cancelled."""
+    def run(self, coroutine: Coroutine[Any, Any, T], context: Context | None = None) -> T:
+        """Run a coroutine and block until it has ended, also if it has to be cancelled.
+
+        Args:
+            coroutine: What to run.
+            context: In a copy of which; None for the caller's.
+        """
         done = Signal()
-        cancel = self.begin(coroutine, done)
+        cancel = (context or copy_context()).run(self.begin, coroutine, done)
         try:
             stop(done)
         except BaseException:

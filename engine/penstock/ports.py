@@ -234,7 +234,11 @@ class Host(Protocol):
         ...
 
     async def join(self, run: Any, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run somebody's coroutine to its end, for the run."""
+        """Run somebody's coroutine to its end, with the run as the current one."""
+        ...
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a hook or a callback of the user's, which may wait for other runs."""
         ...
 
     async def offload(self, run: Any, function: Callable[[], T], size: int = 0) -> T:

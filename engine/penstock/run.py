@@ -297,7 +297,7 @@ async def _condition_allows(run: Run, host: Host, outcome: State) -> bool:
     if condition is None:
         return True
     try:
-        answer = condition(run.definition, run, outcome)
+        answer = await host.call(partial(condition, run.definition, run, outcome))
         return bool(await host.join(run, cast(Any, answer)) if isawaitable(answer) else answer)
     except Exception:
         run_logger(run).exception("retry_condition_fn failed, so there is no retry.")
@@ -337,10 +337,12 @@ async def _call_hooks(run: Run, host: Host) -> None:
     state = cast(State, run.state)
     for hook in run.definition.hooks.get(state.type, ()):
         try:
-            answer = run.call_in_context(partial(hook, run.definition, run, state))
+            answer = await host.call(partial(run.call_in_context, partial(hook, run.definition, run, state)))
             if isawaitable(answer):
                 await host.join(run, cast(Any, answer))
-        except (Exception, Cancelled):
+        except (Exception, Cancelled) as error:
+            if isinstance(error, Cancelled) and not run.is_final:
+                raise  # the run was cancelled, not the hook
             name = getattr(hook, "__name__", repr(hook))
             run_logger(run).exception("Hook %r failed; the run is not affected.", name)
 

@@ -19,6 +19,7 @@ from worlds import World
 
 from penstock import allow_failure, flow, quote, runtime, task, unmapped
 from penstock.cache_policies import FLOW_PARAMETERS, INPUTS
+from penstock.context import current_run
 from penstock.errors import SerializationError, UpstreamFailed
 from penstock.results import ResultStore
 from penstock.runners import TaskRunner
@@ -323,6 +324,44 @@ def test_both_colours_take_one_another(world: World, run: Run, top: Any, submitt
         return [await world.get(top.submit(5, submitted)), await world.get(top(5, submitted))]
 
     assert run(body) == [5, 5]
+
+
+class TestHooks:
+    """What the author has called may wait for runs like everything else, wherever the engine calls it."""
+
+    @pytest.mark.parametrize("colour", ["sync", "async"])
+    @pytest.mark.parametrize("moment", ["on_running", "on_completion"])
+    def test_that_wait_for_runs(self, world: World, run: Run, moment: str, colour: str) -> None:
+        got: list[Any] = []
+
+        def hook(_task: Any, run: Any, _state: Any) -> None:
+            assert current_run.get() is run
+            got.append(add.submit(1, 2).result())
+
+        async def hook_async(_task: Any, run: Any, _state: Any) -> None:
+            assert current_run.get() is run
+            got.append(await add.submit(1, 2))
+
+        hooked = add.with_options(**{moment: [hook if colour == "sync" else hook_async]})
+
+        async def body() -> list[int]:
+            return [await world.get(future) for future in [hooked.submit(number, 1) for number in range(5)]]
+
+        assert run(body) == [1, 2, 3, 4, 5]
+        assert got == [3] * 5
+
+    def test_callbacks_that_wait_for_runs(self, world: World, run: Run) -> None:
+        got: list[Any] = []
+
+        def callback(future: Any) -> None:
+            got.append(add.submit(future.result(), 10).result())
+
+        async def body() -> None:
+            for future in [add.submit(number, 1) for number in range(5)]:
+                future.add_done_callback(callback)
+
+        run(body)
+        assert sorted(got) == [11, 12, 13, 14, 15]
 
 
 class TestOneForAll:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 (this is the asyncio host)
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -92,12 +92,20 @@ class AsyncioHost:
         return True
 
     async def join(self, run: Run, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Await it."""
-        return await coroutine
+        """Await it, in a task, because a context belongs to one."""
+        return await asyncio.get_running_loop().create_task(_awaited(coroutine), context=run.context_inside())
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call it here: it may rely on the loop, and a wait that would stop the loop is refused."""
+        return function()
 
     async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it on a thread."""
         return await in_thread(function)
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
 
 
 ASYNCIO = AsyncioHost()

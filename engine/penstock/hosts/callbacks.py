@@ -12,9 +12,10 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar, cast
 
-from penstock.brief_threads import IO_THREADS
+from penstock.brief_threads import HOOK_THREADS, IO_THREADS
 from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
@@ -25,7 +26,7 @@ from penstock.ports import Call, Outcome, Runner
 from penstock.records import Run
 from penstock.run import execute
 from penstock.signals import Signal, call_then
-from penstock.steps import take
+from penstock.steps import brings_outcomes, take
 from penstock.task_runs import TaskRun
 from penstock.visited import visited
 
@@ -90,7 +91,16 @@ class CallbacksHost:
     async def join(self, run: TaskRun, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on a loop thread of the engine's and stand still meanwhile."""
         done = Signal()
-        loop_thread_for(run).begin(coroutine, done)
+        run.call_in_context(partial(loop_thread_for(run).begin, coroutine, done))
+        await self.wait(done)
+        return done.value()  # type: ignore[no-any-return]
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call it here, or on a thread of its own where others wait for this one."""
+        if not (brings_outcomes() or IO_THREADS.are_here):
+            return function()
+        done = Signal()
+        HOOK_THREADS.run(partial(call_then, function, done))
         await self.wait(done)
         return done.value()  # type: ignore[no-any-return]
 

@@ -80,7 +80,11 @@ class InlineHost:
 
     async def join(self, run: Run, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on a loop thread of the engine's."""
-        return loop_thread_for(run).run(coroutine)
+        return loop_thread_for(run).run(coroutine, run.context_inside())
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call it here."""
+        return function()
 
     async def offload(self, run: Run, function: Callable[[], T], size: int = 0) -> T:
         """Call it here: the thread is the caller's own."""
