@@ -48,6 +48,9 @@ __all__ = (
 )
 
 
+_now = SystemClock.monotonic
+
+
 class Helper(Protocol):
     """The pool that a worker thread belongs to, as far as waiting concerns it."""
 
@@ -112,7 +115,7 @@ stopped_loops: set[asyncio.AbstractEventLoop] = set()
 
 def _stop(signal: Signal, timeout: float | None) -> bool:
     run = current_run.get()
-    deadline = None if timeout is None else SystemClock.monotonic() + timeout
+    deadline = None if timeout is None else _now() + timeout
     if timeout is not None:
         _wake_workers()  # the rest of what `edges` does is for waits that may last for ever
     with edges(signal, None) if timeout is None else nullcontext():
@@ -127,6 +130,11 @@ def _wake_workers() -> None:
     """Let them look again: one may wait for a run that waits from now on, and so for what that one waits for."""
     for wake in tuple(_blocked_workers):
         wake()
+
+
+_REST = 10
+"""How long a worker that found nothing to do looks no more, in times of the look: one that waits for thousands of runs
+would take a millisecond of each await in the process."""
 
 
 class _Waiter:
@@ -155,9 +163,11 @@ class _Waiter:
                 catch_up()
                 if signal.done:
                     break
+                looked = _now()
                 if helper is not None and _help(helper, signal, run):
                     continue
-                if not self._sleep(deadline):
+                now = _now()
+                if not self._sleep(deadline, now + _REST * (now - looked)):
                     break
         finally:
             if helper is not None:
@@ -167,12 +177,20 @@ class _Waiter:
             signal.forget(self._ring)
         return signal.done
 
-    def _sleep(self, deadline: float | None) -> bool:
-        try:
-            self._bell.get(timeout=None if deadline is None else max(0.0, deadline - SystemClock.monotonic()))
-        except Empty:
-            return False
+    def _sleep(self, deadline: float | None, not_before: float) -> bool:
+        """Wait for the bell, and for the time when another look is due; False if the deadline passed first."""
+        rung = False
+        while not rung or (_now() < not_before and not self._is_over()):
+            until = not_before if rung and (deadline is None or not_before < deadline) else deadline
+            try:
+                self._bell.get(timeout=None if until is None else max(0.0, until - _now()))
+            except Empty:
+                return until is not deadline
+            rung = True
         return True
+
+    def _is_over(self) -> bool:
+        return self._signal.done or (self._run is not None and self._run.scope.cancel_reason is not None)
 
 
 _cleaning_up: ContextVar[bool] = ContextVar("penstock_cleaning_up", default=False)

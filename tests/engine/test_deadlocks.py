@@ -16,8 +16,10 @@ from recording import Stopwatch
 from penstock import Engine, as_completed, flow, task, wait
 from penstock.context import current_run
 from penstock.errors import DeadlockError, WouldBlock
+from penstock.loops import LOOP_THREAD
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.signals import Signal
+from penstock.testing import wait_until
 from penstock.waiting import resting
 
 
@@ -255,6 +257,42 @@ def test_a_flow_may_wait_on_several_threads() -> None:
         main()
     finally:
         sys.setswitchinterval(before)
+
+
+def test_a_worker_that_waits_for_thousands_of_runs_leaves_the_others_in_peace() -> None:
+    """Each wait in the process makes it look again whether there is something to do among what it waits for."""
+    release = asyncio.Event()
+
+    @task
+    async def held() -> None:
+        await release.wait()
+
+    @task
+    def wait_for_many(_: int) -> None:
+        wait([held.submit() for _ in range(2000)])
+
+    @task
+    async def step() -> None: ...
+
+    @flow
+    async def steps() -> float:
+        watch = Stopwatch()
+        for _ in range(300):
+            await step.submit()
+        return watch.busy
+
+    @flow
+    def waiting() -> None:
+        wait_for_many.map(range(3)).wait()
+
+    with Engine(runner=ThreadPoolTaskRunner(3), history=None) as engine:
+        alone = min(asyncio.run(steps()) for _ in range(3))
+        waiter = engine.start(waiting)
+        wait_until(lambda: len(waiter.run.inside()) == 6003, "the workers to wait")
+        beside = min(asyncio.run(steps()) for _ in range(3))
+        LOOP_THREAD.loop.call_soon_threadsafe(release.set)
+        waiter.result()
+    assert beside < 15 * alone
 
 
 def test_what_resting_costs_does_not_grow_with_what_rests() -> None:
