@@ -20,14 +20,15 @@ user = contextvars.ContextVar("user", default="nobody")
 
 
 class Calling(logging.Handler):
-    """Calls a function with the last line of every run; has no lock of its own, so that only the queue keeps order."""
+    """Calls a function with the last line of every run; takes no lock, so that only the queue keeps order."""
 
     def __init__(self, take: Callable[[logging.LogRecord], object]) -> None:
         super().__init__()
         self.take = take
 
-    def createLock(self) -> None:  # noqa: N802 (the standard library's name)
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         if "Finished" in record.getMessage():
