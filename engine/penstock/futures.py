@@ -131,9 +131,10 @@ class Future(Signal, Generic[R_co]):
         return self.done and self.run.state is not None and self.run.state.is_cancelled()
 
     def add_done_callback(self, callback: Callable[[Future[Any]], object]) -> None:
-        """Call ``callback(future)`` when the run has ended, on the thread that ended it or on one of its own.
+        """Call ``callback(future)`` when the run has ended.
 
-        The flow run around the run does not end before the callback has returned.
+        It is called on the run's loop, on the thread that ended the run, or on one of its own. The flow run around the
+        run does not end before the callback has returned.
 
         Raises:
             InvalidCall: If the callback is a coroutine function, which nobody would await.
@@ -176,7 +177,7 @@ class Future(Signal, Generic[R_co]):
 def _call_users(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
     """One callback that fails, or that waits, must not keep the news from the others."""
     call = partial(_call_user, callback, called, future)
-    if brings_outcomes() or IO_THREADS.are_here:
+    if future.loop is None and (brings_outcomes() or IO_THREADS.are_here):
         HOOK_THREADS.run(call)
     else:
         call()
