@@ -13,7 +13,7 @@ from worlds import World
 
 from penstock import Engine, flow, runtime, task
 from penstock.context import current_run
-from penstock.errors import ConfigurationError, ParameterBindError, UnhandledFailures
+from penstock.errors import CancelledRun, ConfigurationError, ParameterBindError, UnhandledFailures
 from penstock.runners import ThreadPoolTaskRunner
 from penstock.states import StateType
 from penstock.testing import penstock_test_harness, wait_until
@@ -451,6 +451,31 @@ class TestGenerators:
         stopped = ["child Cancelled"] if decorator is flow else []
         assert ends == ["finally", *stopped, "numbers Cancelled"]
         assert not complaints
+
+    @pytest.mark.parametrize("leave", ["break", "go on"])
+    def test_cancelling_an_async_one_spares_whoever_has_its_item(self, leave: str) -> None:
+        """As an engine does at its end with a stream that was left a moment ago."""
+        ends: list[str] = []
+
+        @flow(on_cancellation=[lambda _, __, state: ends.append(state.message)])
+        async def numbers() -> AsyncIterator[int]:
+            for number in range(3):
+                yield await async_task(number)
+
+        async def consume() -> list[int]:
+            async with Engine(history=None):
+                iterator = numbers()
+                got = [await anext(iterator)]
+                if leave == "break":
+                    del iterator
+            await asyncio.sleep(0)
+            if leave == "go on":
+                with pytest.raises(CancelledRun):
+                    got.append(await anext(iterator))
+            return got
+
+        assert asyncio.run(consume()) == [1]
+        assert ends == ["cancelled at the engine's shutdown"]
 
     def test_each_item_may_be_asked_for_in_another_context(self, engine: Engine) -> None:
         """As services do: a thread of a pool for each item of a stream, an asyncio task for each of an async one."""

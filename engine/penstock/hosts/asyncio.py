@@ -76,7 +76,7 @@ class AsyncioHost:
         async with aclosing(answer):
             async for item in answer:
                 if run.streaming:
-                    await Emit(item)
+                    await _hand_over(run, item)
                 else:
                     items.append(item)
         return None if run.streaming else items
@@ -109,6 +109,18 @@ async def _awaited(awaitable: Awaitable[T]) -> T:
 
 
 ASYNCIO = AsyncioHost()
+
+
+async def _hand_over(run: Run, item: object) -> None:
+    """Give the consumer an item. While it has that, its task is not the run's, and is not to be cancelled for it."""
+    if not isinstance(run, FlowRun):
+        await Emit(item)
+        return
+    run.driver = None
+    await Emit(item)
+    _own(run)
+    if run.cancel_reason is not None:
+        raise Cancelled(run.cancel_reason)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
