@@ -123,9 +123,8 @@ class ThreadPoolTaskRunner(TaskRunner):
         """Take the call out of the queue; one that runs cannot be stopped, its thread is entered in the ledger."""
         if self._drop(call):
             return True
-        report = self._running.pop(call, None)
+        report = self._give_up(call, "a worker thread")
         if report is not None:
-            mark_overdue(call, call.run, "a worker thread", self.clock)
             report(call, Outcome(error=Cancelled("cancelled while it ran; its thread goes on")))
         return False
 
@@ -151,10 +150,21 @@ class ThreadPoolTaskRunner(TaskRunner):
         else:
             mark_ended(call)
 
-    def _expire(self, call: Call, thread: str) -> None:
-        report = self._running.pop(call, None)
-        if report is not None and call.work.timeout is not None:
+    def _give_up(self, call: Call, thread: str) -> Report | None:
+        """Enter a running call in the ledger; gives how to tell of its outcome, unless it has ended."""
+        with self._lock:
+            if call not in self._running:
+                return None
+            # First the entry: the call may end at any moment, and takes off what it finds.
             mark_overdue(call, call.run, thread, self.clock)
+            report = self._running.pop(call, None)
+            if report is None:
+                mark_ended(call)
+            return report
+
+    def _expire(self, call: Call, thread: str) -> None:
+        report = self._give_up(call, thread)
+        if report is not None and call.work.timeout is not None:
             report(call, Outcome(error=timed_out(call.run, call.work.timeout), worker=thread))
 
     def close(self, grace: float) -> None:
