@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from weakref import WeakSet
 
-__all__ = ("HOOK_THREADS", "IO_THREADS", "BriefThreads")
+__all__ = ("HOOK_THREADS", "IO_THREADS", "BriefThreads", "bring_outcomes", "may_wait_here")
 
 _LINGER = 1.0
 """Seconds that a thread waits for another job."""
@@ -87,8 +87,21 @@ IO_THREADS = BriefThreads("penstock-io", 32)
 """What talks to stores and databases for coroutines; as many as the standard library's executor has at most."""
 
 HOOK_THREADS = BriefThreads("penstock-hooks", sys.maxsize)
-"""What calls hooks and callbacks that a thread which everybody waits for must not call. As many as there are hooks at a
-time, because one may wait for a run that has a hook itself."""
+"""What calls the user's hooks and callbacks where they must not wait. As many as there are hooks at a time, because one
+may wait for a run that has a hook itself."""
+
+_thread = threading.local()
+
+
+def bring_outcomes() -> None:
+    """Note that this thread brings outcomes home from elsewhere: while it waits, nobody's run ends."""
+    _thread.brings_outcomes = True
+
+
+def may_wait_here() -> bool:
+    """Whether hooks and callbacks of the user's may wait on this thread, because it is not one that others wait for."""
+    return not (getattr(_thread, "brings_outcomes", False) or IO_THREADS.are_here)
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IO_THREADS.reset)

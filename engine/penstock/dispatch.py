@@ -11,9 +11,11 @@ from functools import partial
 from typing import TypeAlias, cast
 
 from penstock.anteroom import Anteroom
+from penstock.brief_threads import bring_outcomes
+from penstock.edges import wake_workers
 from penstock.ports import Call, Outcome, Runner, Work
 from penstock.schedule import Batcher, BatchSize
-from penstock.steps import bring_outcomes, take
+from penstock.steps import take
 from penstock.task_runs import TaskRun
 
 __all__ = ("Dispatcher",)
@@ -75,8 +77,7 @@ class Dispatcher:
             self._begin(run)
             return
         self._tell(partial(self._batcher.add, run, self._size(run)))
-        for wake in tuple(self._runner.blocked):
-            wake()  # a worker may be waiting for exactly this run, and be the only one to execute it
+        wake_workers()  # one may be waiting for exactly this run, and be the only one to execute it
 
     @contextmanager
     def gathering(self, work: Work) -> Generator[None, None, None]:

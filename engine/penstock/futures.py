@@ -11,14 +11,13 @@ from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 from uuid import UUID
 
-from penstock.brief_threads import HOOK_THREADS, IO_THREADS
+from penstock.brief_threads import HOOK_THREADS, may_wait_here
 from penstock.context import current_run
 from penstock.errors import InvalidCall, UnfinishedRun
 from penstock.logging import engine_logger
 from penstock.records import Run, cancel_all
 from penstock.signals import Signal, wait_in_loop
 from penstock.states import State, StateType
-from penstock.steps import brings_outcomes
 from penstock.waiting import block, check_cancelled
 
 __all__ = ("Arrival", "DoneAndNotDone", "Future", "FutureList", "as_completed", "wait", "wait_async")
@@ -145,9 +144,10 @@ class Future(Signal, Generic[R_co]):
                 "or await the future in a coroutine of yours."
             )
         called = Signal(self.run)
-        if self.run.around is not None:
-            self.run.around.callbacks.add(called)
-        self.on_done(partial(_call_users, callback, called))
+        if (around := self.run.around) is not None:
+            around.callbacks.add(called)
+            called.on_done(around.callbacks.discard)
+        self.on_done(partial(_call_back, callback, called))
 
     def _value(self, raise_on_failure: bool) -> Any:
         state = self.run.state
@@ -174,23 +174,20 @@ class Future(Signal, Generic[R_co]):
         return f"<Future of {self.run!r}>"
 
 
-def _call_users(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
+def _call_back(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
     """One callback that fails, or that waits, must not keep the news from the others."""
-    call = partial(_call_user, callback, called, future)
-    if future.loop is None and (brings_outcomes() or IO_THREADS.are_here):
-        HOOK_THREADS.run(call)
+    if future.loop is not None or may_wait_here():
+        _call_back_here(callback, called, future)
     else:
-        call()
+        HOOK_THREADS.run(partial(_call_back_here, callback, called, future))
 
 
-def _call_user(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
+def _call_back_here(callback: Callable[[Any], object], called: Signal, future: Future[Any]) -> None:
     try:
         callback(future)
     except Exception:
         engine_logger.exception("The callback %r of %s failed; the run is not affected.", callback, future.run)
     finally:
-        if future.run.around is not None:
-            future.run.around.callbacks.discard(called)
         called.complete()
 
 

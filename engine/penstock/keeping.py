@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
+from penstock.edges import drawn
 from penstock.errors import ConfigurationError, PenstockError, ResultError, ResultMissing, UnhashableInput
 from penstock.identity import Kept, code_of, identity_of, path_of
 from penstock.logging import run_logger
@@ -27,7 +28,7 @@ from penstock.records import Run
 from penstock.settings import settings, truth
 from penstock.signals import Signal
 from penstock.task_runs import TaskRun
-from penstock.waiting import drawn, wait_for
+from penstock.waiting import wait_for
 from penstock.wiring import open_store, single_flight
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._next: LoopThread | None = None
+        self._substitute: LoopThread | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -51,12 +51,12 @@ class LoopThread:
             return self._loop
 
     @property
-    def next(self) -> LoopThread:
+    def substitute(self) -> LoopThread:
         """The one that takes its place while its loop is held up."""
         with self._lock:
-            if self._next is None:
-                self._next = LoopThread()
-            return self._next
+            if self._substitute is None:
+                self._substitute = LoopThread()
+            return self._substitute
 
     def begin(self, coroutine: Coroutine[Any, Any, Any], done: Signal) -> Callable[[], None]:
         """Start a coroutine in the caller's context.
@@ -75,15 +75,10 @@ class LoopThread:
         # The detour lets the task take its first step before: see hosts.asyncio._cancel_here.
         return partial(post, loop, partial(_cancel, loop, tasks))
 
-    def run(self, coroutine: Coroutine[Any, Any, T], context: Context | None = None) -> T:
-        """Run a coroutine and block until it has ended, also if it has to be cancelled.
-
-        Args:
-            coroutine: What to run.
-            context: In a copy of which; None for the caller's.
-        """
+    def run(self, coroutine: Coroutine[Any, Any, T], context: Context) -> T:
+        """Run a coroutine in a copy of a context, and block until it has ended, also if it has to be cancelled."""
         done = Signal()
-        cancel = (context or copy_context()).run(self.begin, coroutine, done)
+        cancel = context.run(self.begin, coroutine, done)
         try:
             stop(done)
         except BaseException:
@@ -97,9 +92,9 @@ class LoopThread:
         """Stop the loop and its thread; the next use starts new ones."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-            following, self._next = self._next, None
-        if following is not None:
-            following.close()
+            substitute, self._substitute = self._substitute, None
+        if substitute is not None:
+            substitute.close()
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(loop.stop)
@@ -152,7 +147,7 @@ def loop_thread_for(run: Run | None) -> LoopThread:
         run = run.parent
     thread = LOOP_THREAD
     while held_up and thread.loop in held_up:
-        thread = thread.next
+        thread = thread.substitute
     return thread
 
 

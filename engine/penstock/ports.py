@@ -7,7 +7,6 @@ those import this file and never the engine's modules that use them.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -187,8 +186,6 @@ class Runner(Protocol):
     ordered: ClassVar[bool]
     on_line: Callable[[Call, LogLine], None] | None
 
-    @property
-    def blocked(self) -> AbstractSet[Callable[[], None]]: ...
     @property
     def batch_size(self) -> int | Literal["auto"]: ...
     @property

@@ -8,13 +8,13 @@ raises an `Exception`: how a run ended is its state, and whoever started it make
 from __future__ import annotations
 
 from functools import partial
-from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, cast
 
 from penstock.errors import Cancelled, CancelledRun, Closed, CrashedRun, Lost, TimedOut
 from penstock.flow_runs import FlowRun
 from penstock.futures import Future
+from penstock.hooks import call_hooks, condition_allows
 from penstock.identity import path_of
 from penstock.keeping import Keeper, size_of
 from penstock.logging import ERROR, INFO, engine_logger, flow_runs, run_logger, task_runs
@@ -104,7 +104,7 @@ async def _leave(run: Run, host: Host, grace: float) -> BaseException | None:
         What interrupted that. The run ends all the same; whoever interrupted it must not go unheard.
     """
     try:
-        await _call_hooks(run, host)
+        await call_hooks(run, host)
         if isinstance(run, FlowRun) and run.runner_scope is not None:
             await host.offload(run, partial(run.runner_scope.leave, grace))
     except Exception:
@@ -169,7 +169,7 @@ async def _attempts(run: Run, host: Host, keeper: Keeper | None) -> None:
         run.begin_attempt()
         run.become(_RUNNING, None if run.attempt == 1 else "Retrying")
         if definition.hooks:
-            await _call_hooks(run, host)
+            await call_hooks(run, host)
         try:
             value = await host.perform(run)
             if isinstance(run, FlowRun) or type(value) is CoroutineType:
@@ -259,7 +259,7 @@ async def _try_again(run: Run, host: Host, outcome: State) -> bool:
     if not outcome.is_failed():
         return False
     delay = definition.retry.delay_after(run.attempt, run.engine.chance)
-    if delay is None or not await _condition_allows(run, host, outcome):
+    if delay is None or not await condition_allows(run, host, outcome):
         return False
     run_logger(run).info("Retrying in %s seconds: %s", round(delay, 3), outcome.message)
     if delay > 0:
@@ -291,19 +291,6 @@ async def _go_on(run: Run, host: Host) -> None:
         await _rest(run, host, delay, State(_FAILED, None, "It was waiting for a retry when it was interrupted."))
 
 
-async def _condition_allows(run: Run, host: Host, outcome: State) -> bool:
-    """Ask the task's ``retry_condition_fn``; one that fails is logged and means no."""
-    condition = run.definition.retry_condition_fn
-    if condition is None:
-        return True
-    try:
-        answer = await host.call(partial(condition, run.definition, run, outcome))
-        return bool(await host.join(run, cast(Any, answer)) if isawaitable(answer) else answer)
-    except Exception:
-        run_logger(run).exception("retry_condition_fn failed, so there is no retry.")
-        return False
-
-
 def _end(run: Run, host: Host, error: BaseException) -> None:
     """Take the last state of a run that did not get to the end of its work."""
     if isinstance(error, Lost):
@@ -330,21 +317,6 @@ _CANCEL_REASONS: dict[type[BaseException], str] = {
 def _chained(error: BaseException, cause: BaseException) -> BaseException:
     error.__cause__ = cause
     return error
-
-
-async def _call_hooks(run: Run, host: Host) -> None:
-    """Call what the user wants called in this state; a hook that fails is logged and changes nothing."""
-    state = cast(State, run.state)
-    for hook in run.definition.hooks.get(state.type, ()):
-        try:
-            answer = await host.call(partial(run.call_in_context, partial(hook, run.definition, run, state)))
-            if isawaitable(answer):
-                await host.join(run, cast(Any, answer))
-        except (Exception, Cancelled) as error:
-            if isinstance(error, Cancelled) and not run.is_final:
-                raise  # the run was cancelled, not the hook
-            name = getattr(hook, "__name__", repr(hook))
-            run_logger(run).exception("Hook %r failed; the run is not affected.", name)
 
 
 def _finish(run: Run) -> None:

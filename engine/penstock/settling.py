@@ -14,6 +14,7 @@ from penstock.logging import run_logger
 from penstock.policies import aggregate
 from penstock.ports import Host
 from penstock.records import Run, cancel_all
+from penstock.signals import Signal
 from penstock.states import State
 from penstock.waiting import wait_for
 
@@ -88,13 +89,17 @@ def _let_go(run: FlowRun, kept: set[Run]) -> None:
         cancel_all(left, "cancelled at the end of its flow")
     else:
         run.live -= left
-        run.callbacks -= {called for called in tuple(run.callbacks) if called.run in left}
+        run.callbacks -= {called for called in _not_returned(run) if called.run in left}
         run.engine.live |= left
+
+
+def _not_returned(run: FlowRun) -> list[Signal]:
+    return [called for called in run.callbacks.copy() if not called.done]
 
 
 async def wait_for_children(run: FlowRun, host: Host, timeout: float | None = None) -> None:
     # A run's end and its callbacks are two things: the thread that brought the end may not have called them yet.
-    while waiting := [*(child.future for child in tuple(run.live) if child.future is not None), *run.callbacks.copy()]:
+    while waiting := [*(child.future for child in tuple(run.live) if child.future is not None), *_not_returned(run)]:
         for signal in waiting:
             if not signal.done and not await wait_for(run, host, signal, timeout):
                 run_logger(run).error("%s did not stop within %s seconds.", signal.run, timeout)

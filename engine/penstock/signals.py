@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock.context import current_run
+from penstock.edges import edges, resting
 from penstock.per_loop import PerLoop
-from penstock.waiting import edges, resting
 
 if TYPE_CHECKING:
     from penstock.records import Run

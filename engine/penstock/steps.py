@@ -12,7 +12,7 @@ import threading  # noqa: TID251 (each thread has its own depth)
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ("bring_outcomes", "brings_outcomes", "catch_up", "take")
+__all__ = ("catch_up", "take")
 
 _DEEPEST = 10
 """Steps inside one another: some 15 frames each, and the user's own code needs most of the thousand."""
@@ -22,7 +22,6 @@ class _Steps(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.put_off: deque[Callable[[], object]] = deque()
-        self.brings_outcomes = False
 
 
 _steps = _Steps()
@@ -52,13 +51,3 @@ def catch_up() -> None:
             take_now()
         finally:
             _steps.depth = depth
-
-
-def bring_outcomes() -> None:
-    """Note that this thread brings outcomes home from elsewhere: while it waits, nobody's run ends."""
-    _steps.brings_outcomes = True
-
-
-def brings_outcomes() -> bool:
-    """Whether it does, and so must not call what may wait."""
-    return _steps.brings_outcomes

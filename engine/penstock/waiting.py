@@ -15,13 +15,13 @@ import threading  # noqa: TID251 (each worker thread knows its helper)
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.clock import SystemClock
 from penstock.context import current_run
-from penstock.errors import Cancelled, DeadlockError, WouldBlock
+from penstock.edges import edges, resting, waiting_workers
+from penstock.errors import Cancelled, WouldBlock
 from penstock.steps import catch_up
 
 if TYPE_CHECKING:
@@ -35,11 +35,8 @@ __all__ = (
     "check_cancelled",
     "cleaning_up",
     "current_attempt",
-    "drawn",
-    "edges",
     "given_up",
     "in_main_thread",
-    "resting",
     "set_helper",
     "stop",
     "stopped_loops",
@@ -47,17 +44,11 @@ __all__ = (
     "was_given_up",
 )
 
-
 _now = SystemClock.monotonic
 
 
 class Helper(Protocol):
     """The pool that a worker thread belongs to, as far as waiting concerns it."""
-
-    @property
-    def blocked(self) -> set[Callable[[], None]]:
-        """How to wake the workers that wait: called whenever something is queued, since they may have to do it."""
-        ...
 
     def help(self, call: Call) -> bool:
         """Execute the call here, if it is queued."""
@@ -116,20 +107,8 @@ stopped_loops: set[asyncio.AbstractEventLoop] = set()
 def _stop(signal: Signal, timeout: float | None) -> bool:
     run = current_run.get()
     deadline = None if timeout is None else _now() + timeout
-    if timeout is not None:
-        _wake_workers()  # the rest of what `edges` does is for waits that may last for ever
     with edges(signal, None) if timeout is None else nullcontext():
         return _Waiter(signal, run).wait(deadline)
-
-
-_blocked_workers: set[Callable[[], None]] = set()
-"""How to wake the workers of any pool that wait."""
-
-
-def _wake_workers() -> None:
-    """Let them look again: one may wait for a run that waits from now on, and so for what that one waits for."""
-    for wake in tuple(_blocked_workers):
-        wake()
 
 
 _REST = 10
@@ -145,9 +124,14 @@ class _Waiter:
         self._run = run
         self._helper: Helper | None = getattr(_thread, "helper", None)
         self._bell: SimpleQueue[None] = SimpleQueue()
+        self._pauses = False
 
     def _ring(self, _: object = None) -> None:
         self._bell.put(None)
+
+    def _look_again(self) -> None:
+        if not self._pauses:  # or it will look anyway
+            self._bell.put(None)
 
     def wait(self, deadline: float | None) -> bool:
         signal, run, helper = self._signal, self._run, self._helper
@@ -155,8 +139,7 @@ class _Waiter:
         bells.append(self._ring)
         signal.on_done(self._ring)
         if helper is not None:
-            helper.blocked.add(self._ring)
-            _blocked_workers.add(self._ring)
+            waiting_workers.add(self._look_again)
         try:
             while True:
                 check_cancelled(run)
@@ -167,27 +150,28 @@ class _Waiter:
                 if helper is not None and _help(helper, signal, run):
                     continue
                 now = _now()
-                if not self._sleep(deadline, now + _REST * (now - looked)):
+                if not self._sleep(deadline):
                     break
+                self._pause(now + _REST * (now - looked))
         finally:
-            if helper is not None:
-                helper.blocked.discard(self._ring)
-                _blocked_workers.discard(self._ring)
+            waiting_workers.discard(self._look_again)
             bells.remove(self._ring)
             signal.forget(self._ring)
         return signal.done
 
-    def _sleep(self, deadline: float | None, not_before: float) -> bool:
-        """Wait for the bell, and for the time when another look is due; False if the deadline passed first."""
-        rung = False
-        while not rung or (_now() < not_before and not self._is_over()):
-            until = not_before if rung and (deadline is None or not_before < deadline) else deadline
-            try:
-                self._bell.get(timeout=None if until is None else max(0.0, until - _now()))
-            except Empty:
-                return until is not deadline
-            rung = True
+    def _sleep(self, deadline: float | None) -> bool:
+        try:
+            self._bell.get(timeout=None if deadline is None else max(0.0, deadline - _now()))
+        except Empty:
+            return False
         return True
+
+    def _pause(self, until: float) -> None:
+        """Do nothing until another look is due, unless the wait is over."""
+        self._pauses = True
+        while _now() < until and not self._is_over():
+            self._sleep(until)
+        self._pauses = False
 
     def _is_over(self) -> bool:
         return self._signal.done or (self._run is not None and self._run.scope.cancel_reason is not None)
@@ -256,160 +240,16 @@ def _would_block(signal: Signal) -> WouldBlock:
     )
 
 
-@contextmanager
-def edges(signal: Signal, owner: Any) -> Generator[None, None, None]:
-    """Record that the caller's run cannot go on before a signal happens.
-
-    A run that was called directly is part of its caller, so the callers cannot go on either. In a coroutine the wait
-    stops the run only if the asyncio task that waits is the one that the run consists of.
-
-    Args:
-        signal: What is waited for.
-        owner: The asyncio task that waits, or None for a thread.
-
-    Raises:
-        DeadlockError: If that closes a circle.
-    """
-    run = current_run.get()
-    if run is None:
-        yield
-        return
-    if owner is not None and run.scope.driver is not owner:
-        _wake_workers()
-        yield
-        return
-    with drawn(run, signal):
-        yield
-
-
-@contextmanager
-def drawn(run: Run, signal: Signal) -> Generator[None, None, None]:
-    """Record that a run and its callers cannot go on before a signal happens.
-
-    Raises:
-        DeadlockError: If that closes a circle.
-    """
-    stopped = _with_callers(run)
-    before = [waiter.waiting_on for waiter in stopped]
-    # Draw first, look second: of two threads that close a circle at the same moment at least one sees it.
-    for waiter in stopped:
-        waiter.waiting_on = signal
-    try:
-        _refuse_circle(signal, stopped)
-        _wake_workers()
-        yield
-    finally:
-        for waiter, edge in zip(stopped, before, strict=True):
-            waiter.waiting_on = edge
-
-
-_resting = threading.Lock()
-
-
-class resting:  # noqa: N801 (reads as a statement: `with resting(run, signal)`)
-    """While the block lasts, a run and its callers can do nothing before a signal happens.
-
-    A virtual clock reads this from `Run.rests_on`: time may jump when every live run rests and no signal has happened.
-    A worker that waits reads it, to execute what it takes. Most runs rest on one thing at a time, but a coroutine may
-    gather a hundred thousand futures, and a function may wait on several threads.
-    """
-
-    __slots__ = ("_runs", "signal")
-
-    def __init__(self, run: Run | None, signal: Signal) -> None:
-        self._runs = () if run is None else _with_callers(run)
-        self.signal: Signal = signal
-
-    def __enter__(self) -> None:
-        with _resting:
-            for run in self._runs:
-                if run.rests is None:
-                    run.rests = self
-                elif type(run.rests) is dict:
-                    run.rests[self] = None
-                else:
-                    run.rests = {run.rests: None, self: None}
-
-    def __exit__(self, *_: object) -> None:
-        with _resting:
-            for run in self._runs:
-                if run.rests is self:
-                    run.rests = None
-                else:
-                    del run.rests[self]
-                    run.rests = run.rests or None
-
-
 async def wait_for(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
     """Let a run rest until a signal happens; False if ``timeout`` seconds passed first."""
     with resting(run, signal):
         return await host.wait(signal, timeout)
 
 
-def _with_callers(run: Run) -> list[Run]:
-    runs = [run]
-    while run.direct and run.parent is not None:
-        run = run.parent
-        runs.append(run)
-    return runs
-
-
-def _refuse_circle(signal: Signal, stopped: list[Run]) -> None:
-    circle = _way_back(signal, stopped, set())
-    if circle is not None:
-        names = " waits for ".join(str(run) for run in (stopped[0], *circle))
-        raise DeadlockError(f"{names}: none of them can go on. Let one of them end without the other's result.")
-
-
-def _way_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] | None:
-    """How what a signal takes leads back to one of the runs that stop for it, if there is no way around.
-
-    A chain of runs that each wait for one other can be thousands long, so it is followed in a loop; only where a run
-    waits for several does the search branch.
-    """
-    way: list[Run] = []
-    while (run := _only_run(signal)) is not None:
-        if run in seen:
-            return None
-        seen.add(run)
-        way.append(run)
-        if run in stopped:
-            return way
-        if run.waiting_on is None:
-            return None
-        signal = run.waiting_on
-    rest = _branch_back(signal, stopped, seen)
-    return None if rest is None else [*way, *rest]
-
-
-def _only_run(signal: Signal) -> Run | None:
-    """The run that has to end for a signal to happen, if it is one alone."""
-    if signal.run is not None:
-        return signal.run
-    runs = list(islice(signal.runs(), 2))
-    return runs[0] if len(runs) == 1 else None
-
-
-def _branch_back(signal: Signal, stopped: list[Run], seen: set[Run]) -> list[Run] | None:
-    way: list[Run] | None = None
-    for run in signal.runs():
-        if run in stopped:
-            way = [run]
-        elif run in seen or run.waiting_on is None:
-            way = None
-        else:
-            seen.add(run)
-            rest = _way_back(run.waiting_on, stopped, seen)
-            way = None if rest is None else [run, *rest]
-        if (way is not None) is signal.needs_all:
-            return way
-    return way
-
-
 def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:
     """Execute one queued call that a signal takes; only what it takes, so that helping cannot deadlock.
 
-    What a coroutine waits for, that a synchronous run called, its caller waits for: so `rests_on` counts too.
+    What a coroutine rests on, that a synchronous run called, its caller rests on: so ``waiter`` counts too.
     """
     seen: set[Run] = set()
     todo = [signal, *(() if waiter is None else waiter.rests_on)]
@@ -422,7 +262,5 @@ def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:
             call: Call | None = getattr(run, "call", None)
             if call is not None and helper.help(call):
                 return True
-            if run.waiting_on is not None:
-                todo.append(run.waiting_on)
             todo.extend(run.rests_on)
     return False

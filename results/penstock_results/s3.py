@@ -84,6 +84,8 @@ class S3Blobs:
         self._fs = connect_s3(options)
         # What botocore says of a connection, and what is raised for storage_options that it does not know.
         self._refusals = (importlib.import_module("botocore.exceptions").BotoCoreError, TypeError, ValueError)
+        # What s3fs tries again, but not where a body is read in pieces.
+        self._breaks = importlib.import_module("s3fs.core").S3_RETRYABLE_ERRORS
         self._bucket, _, prefix = url.partition("://")[2].partition("/")
         self._prefix = f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
 
@@ -218,7 +220,7 @@ class S3Blobs:
             view = room(answer)
             try:
                 await _fill(view, answer["Body"])
-            except importlib.import_module("s3fs.core").S3_RETRYABLE_ERRORS as broken:
+            except self._breaks as broken:
                 error = broken
             else:
                 return answer, view

@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import ClassVar, Literal, Self
 
@@ -62,11 +61,6 @@ class TaskRunner(ABC):
     """Takes the log lines of running calls as they are made; set before `open`. Without it they come at the end."""
 
     _clock: Clock | None = None
-
-    @property
-    def blocked(self) -> AbstractSet[Callable[[], None]]:
-        """How to wake the workers that wait for a run inside a call, where workers `help`."""
-        return frozenset()
 
     @property
     @abstractmethod

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import threading  # noqa: TID251 (this is a pool of threads)
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Self
 
+from penstock.edges import wake_workers
 from penstock.errors import Cancelled
 from penstock.ledger import mark_ended, mark_overdue, timed_out
 from penstock.ports import Call, Clock, Outcome, Report
@@ -39,7 +40,6 @@ class ThreadPoolTaskRunner(TaskRunner):
     def __init__(self, max_workers: int | None = None) -> None:
         check_workers(max_workers, self)
         self._max_workers = max_workers or default_workers()
-        self._blocked: set[Callable[[], None]] = set()
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._queued: dict[Call, Report] = {}
         self._running: dict[Call, Report] = {}
@@ -47,11 +47,6 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._idle: deque[None] = deque()
         self._accepts_calls = False
         self._lock = threading.Lock()
-
-    @property
-    def blocked(self) -> set[Callable[[], None]]:
-        """How to wake the workers that wait."""
-        return self._blocked
 
     @property
     def capacity(self) -> int:
@@ -76,10 +71,7 @@ class ThreadPoolTaskRunner(TaskRunner):
             # The pool was closed meanwhile, and may have looked for queued calls before these were.
             for call in calls:
                 self._drop(call)
-        if self.blocked:
-            # A worker that waits may be waiting for exactly this call, and may be the only one to execute it.
-            for wake in tuple(self.blocked):
-                wake()
+        wake_workers()  # one may be waiting for exactly this call, and be the only one to execute it
 
     def _add_threads(self, calls: int) -> None:
         with self._lock:

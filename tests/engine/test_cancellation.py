@@ -19,6 +19,7 @@ from penstock.ports import Clock
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 
 QUEUED = 10_000
+WATCHDOG = 5.0
 
 
 # --- four running, ten thousand queued, two subflows ----------------------------------------------------------------
@@ -632,6 +633,30 @@ async def _outcome(future: Any) -> None:
         await future
     except (CancelledRun, TimeoutError):
         pass
+
+
+def test_a_run_that_is_cancelled_in_its_hook_does_not_begin() -> None:
+    begun, entered = threading.Event(), threading.Event()
+
+    async def hook(*_: object) -> None:
+        begun.set()
+        await asyncio.sleep(WATCHDOG)
+
+    @task(on_running=[hook])
+    def work() -> None:
+        entered.set()
+
+    @flow
+    def main() -> str:
+        future = work.submit()
+        assert begun.wait(WATCHDOG)
+        future.cancel()
+        future.wait()
+        return future.state.name
+
+    with Engine(ThreadPoolTaskRunner(1)):
+        assert main() == "Cancelled"
+    assert not entered.is_set()
 
 
 async def test_a_host_cancellation_at_the_same_moment_as_the_runs_own_is_not_swallowed() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -15,12 +14,12 @@ from recording import Stopwatch
 
 from penstock import Engine, as_completed, flow, task, wait
 from penstock.context import current_run
+from penstock.edges import resting, waiting_workers
 from penstock.errors import DeadlockError, WouldBlock
 from penstock.loops import LOOP_THREAD
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
 from penstock.signals import Signal
 from penstock.testing import wait_until
-from penstock.waiting import resting
 
 
 def _threads_of_pools() -> int:
@@ -193,10 +192,16 @@ async def by_another_thread(numbers: list[int]) -> list[int]:
     return await asyncio.to_thread(in_a_thread_of_its_own, numbers)
 
 
+def _workers_have_looked() -> bool:
+    """Whether each worker that waits stands still, with no bell to hear."""
+    frames = [frame for frame in sys._current_frames().values() if frame.f_code.co_name == "_sleep"]
+    return bool(waiting_workers) and all(frame.f_locals["self"]._bell.empty() for frame in frames)
+
+
 @flow
 def late_in_a_thread(numbers: list[int]) -> list[int]:
     futures = leaf.map(numbers)
-    time.sleep(0.05)  # the worker has looked by then at what was queued, and found that nobody waits for it
+    wait_until(_workers_have_looked, "the workers to see that nobody waits yet for what was queued")
     return futures.result()
 
 
@@ -206,7 +211,7 @@ async def by_another_thread_later(numbers: list[int]) -> list[int]:
 
 async def by_another_thread_in_time(numbers: list[int]) -> list[int]:
     futures = leaf.map(numbers)
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(wait_until, _workers_have_looked, "the workers to see that nobody waits yet")
     return await asyncio.to_thread(futures.result, 30)
 
 

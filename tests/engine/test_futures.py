@@ -282,6 +282,19 @@ def slow(gate: Gate) -> int:
     return gate.pass_through(7)  # type: ignore[no-any-return]
 
 
+class Lingering:
+    """A callback that takes half a second, unless its flow is over before."""
+
+    was_late: bool | None = None
+
+    def __init__(self) -> None:
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def __call__(self, _: object) -> None:
+        self.begun.set()
+        self.was_late = self.over.wait(0.5)
+
+
 class TestCallbacks:
     """Callbacks run once, whether added before or after the end."""
 
@@ -313,44 +326,34 @@ class TestCallbacks:
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_return_before_the_flow_does(self, gate: Gate, fails: bool) -> None:
-        begun, over = threading.Event(), threading.Event()
-        early: list[bool] = []
-
-        def callback(_: object) -> None:
-            begun.set()
-            early.append(over.wait(0.5))
+        callback = Lingering()
 
         @flow
         def run() -> None:
             held = slow.submit(gate)
             held.add_done_callback(callback)
             gate.open()
-            assert begun.wait(WATCHDOG)
+            assert callback.begun.wait(WATCHDOG)
             if fails:
                 raise ValueError("the flow")
 
         run(return_state=True)
-        over.set()
-        assert early == [False]
+        callback.over.set()
+        assert callback.was_late is False
 
     async def test_return_before_an_async_flow_does(self, gate: Gate) -> None:
-        begun, over = threading.Event(), threading.Event()
-        early: list[bool] = []
-
-        def callback(_: object) -> None:
-            begun.set()
-            early.append(over.wait(0.5))
+        callback = Lingering()
 
         @flow
         async def run() -> None:
             held = slow.submit(gate)
             held.add_done_callback(callback)
             gate.open()
-            assert await asyncio.to_thread(begun.wait, WATCHDOG)
+            assert await asyncio.to_thread(callback.begun.wait, WATCHDOG)
 
         await run()
-        over.set()
-        assert early == [False]
+        callback.over.set()
+        assert callback.was_late is False
 
     def test_that_nobody_would_await_are_refused(self) -> None:
         async def callback(future: Future[int]) -> None: ...

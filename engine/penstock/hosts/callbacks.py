@@ -15,7 +15,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from penstock.brief_threads import HOOK_THREADS, IO_THREADS
+from penstock.brief_threads import HOOK_THREADS, IO_THREADS, may_wait_here
 from penstock.clock import is_timer_thread
 from penstock.dispatch import Dispatcher
 from penstock.errors import Cancelled, Lost
@@ -26,7 +26,7 @@ from penstock.ports import Call, Outcome, Runner
 from penstock.records import Run
 from penstock.run import execute
 from penstock.signals import Signal, call_then
-from penstock.steps import brings_outcomes, take
+from penstock.steps import take
 from penstock.task_runs import TaskRun
 from penstock.visited import visited
 
@@ -97,7 +97,7 @@ class CallbacksHost:
 
     async def call(self, function: Callable[[], T]) -> T:
         """Call it here, or on a thread of its own where others wait for this one."""
-        if not (brings_outcomes() or IO_THREADS.are_here):
+        if may_wait_here():
             return function()
         done = Signal()
         HOOK_THREADS.run(partial(call_then, function, done))

@@ -63,15 +63,15 @@ class InlineHost:
 
     async def _stream(self, run: Run) -> Any:
         """Pass items on as they come; a generator that is out of time is stopped at its next item, or at its end."""
-        check_time = _timekeeper(run)
+        begun = run.engine.clock.monotonic()
         with closing(run.definition.fn(*run.args, **run.kwargs)) as generator:
             while True:
                 try:
                     item = next(generator)
                 except StopIteration as stop:
-                    check_time()
+                    _check_time(run, begun)
                     return stop.value
-                check_time()
+                _check_time(run, begun)
                 await Emit(item)
 
     async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
@@ -96,18 +96,10 @@ def _call(definition: Definition[Any, Any], run: Run) -> Any:
     return list(value) if definition.is_generator else value
 
 
-def _timekeeper(run: Run) -> Callable[[], None]:
-    """What raises `TimedOut` once the time is over that the run has from now on."""
-    clock, seconds = run.engine.clock, run.definition.timeout_seconds
-    if seconds is None:
-        return lambda: None
-    end = clock.monotonic() + seconds - run.used
-
-    def check() -> None:
-        if clock.monotonic() > end:
-            raise timed_out(run, seconds)
-
-    return check
+def _check_time(run: Run, begun: float) -> None:
+    seconds = run.definition.timeout_seconds
+    if seconds is not None and run.engine.clock.monotonic() - begun > seconds - run.used:
+        raise timed_out(run, seconds)
 
 
 INLINE = InlineHost()
