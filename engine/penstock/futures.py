@@ -17,7 +17,7 @@ from penstock.errors import InvalidCall, UnfinishedRun
 from penstock.logging import engine_logger
 from penstock.records import Run, cancel_all
 from penstock.signals import Signal, wait_in_loop
-from penstock.states import State, StateType
+from penstock.states import State, StateType, has_completed, is_elsewhere, result_of
 from penstock.waiting import block, check_cancelled
 
 __all__ = ("Arrival", "DoneAndNotDone", "Future", "FutureList", "as_completed", "wait", "wait_async")
@@ -61,14 +61,12 @@ class Future(Signal, Generic[R_co]):
     @property
     def completed(self) -> bool:
         """Whether the run has ended well; asking does not count as looking."""
-        state = self.run.state
-        return state is not None and state._type is StateType.COMPLETED
+        return has_completed(self.run.states)
 
     @property
     def elsewhere(self) -> bool:
         """Whether the value has to be loaded, which may take time."""
-        state = self.run.state
-        return state is not None and state.is_elsewhere
+        return is_elsewhere(self.run.states)
 
     @property
     def state(self) -> State:
@@ -150,18 +148,18 @@ class Future(Signal, Generic[R_co]):
         self.on_done(partial(_call_back, callback, called))
 
     def _value(self, raise_on_failure: bool) -> Any:
-        state = self.run.state
-        if state is None:
+        states = self.run.states
+        if not states:
             raise UnfinishedRun(f"{self.run} has not begun.")
-        if state._type is StateType.COMPLETED:
+        if has_completed(states):
             self.seen = True
-            return state.result()
+            return result_of(states)
         self.look()
         # A synchronous run whose own cancellation ended this one is told of its own, not of an ordinary failure.
         caller = current_run.get()
         if caller is not None and not caller.is_async:
             check_cancelled(caller)
-        return state.result(raise_on_failure)
+        return result_of(states, raise_on_failure)
 
     def __await__(self) -> Generator[Any, None, R_co]:
         if not self.done:

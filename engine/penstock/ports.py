@@ -295,7 +295,7 @@ class Recorder(Protocol):
 
     room: Any
 
-    def take(self, run: Any, state: Any) -> None:
+    def take(self, run: Any, kind: Any, name: str | None, message: str | None, time: float) -> None:
         """Take note of a transition; called by the run's own thread, right after it was made. Never blocks."""
         ...
 

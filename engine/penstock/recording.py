@@ -60,7 +60,7 @@ async def complete(run: Run, host: Host, state: State) -> None:
     written = recorder.complete(run, state.taken_at(run.engine.clock.time()))
     interruption = await _happens(written, host)
     _refuse(run, written.value)
-    run.become(state.type, state._name, state.message, state.data)
+    run.take_on(state)
     if interruption is not None:
         raise interruption
 

@@ -18,7 +18,7 @@ from penstock.context import current_run
 from penstock.errors import IllegalTransition
 from penstock.names import to_uuid
 from penstock.ports import Event, Reference, Trace
-from penstock.states import TRANSITIONS, State, StateType
+from penstock.states import State, States, StateType, has_ended, may_follow, sequence_of
 
 if TYPE_CHECKING:
     from penstock.definitions import Definition
@@ -43,7 +43,7 @@ class Run:
         flow_run: The nearest flow run, this one included, or None.
         scope: The nearest run, this one included, that can be cancelled by itself. A task that was called directly
             cannot: it is part of its caller.
-        state: The current state; None only before the first.
+        states: The states that the run has had, as plain values.
         attempt: How often the function has been entered.
         tags: The run's tags.
         cancel_reason: Why the run shall stop, or None.
@@ -67,7 +67,7 @@ class Run:
     """
 
     kind = "run"
-    state: State | None = None
+    states: States = ()
     attempt: int = 0
     cancel_reason: str | None = None
     waiting_on: Signal | None = None
@@ -123,6 +123,11 @@ class Run:
         return to_uuid(self.key)
 
     @property
+    def state(self) -> State | None:
+        """The current state; None only before the first."""
+        return State.latest(self.states) if self.states else None
+
+    @property
     def history(self) -> list[State]:
         """Every state that the run has had; the position in it, from 1, is the transition's sequence number."""
         states: list[State] = []
@@ -135,7 +140,7 @@ class Run:
     @property
     def sequence(self) -> int:
         """How many transitions the run has made."""
-        return 0 if self.state is None else self.state.sequence
+        return sequence_of(self.states)
 
     @property
     def direct(self) -> bool:
@@ -148,22 +153,29 @@ class Run:
         name: str | None = None,
         message: str | None = None,
         data: Any = None,
-    ) -> State:
+    ) -> None:
         """Take the next state.
 
         Raises:
             IllegalTransition: If the table has no such step.
         """
-        old = self.state
-        if type not in (TRANSITIONS[None] if old is None else old._type.followers):
-            raise IllegalTransition(f"{self} is {old} and cannot become {name or type.value.capitalize()}.")
-        engine = self.engine
-        self.state = state = State(type, name, message, data, engine.clock.time(), old)
+        past, engine = self.states, self.engine
+        if not may_follow(past, type):
+            raise IllegalTransition(f"{self} is {self.state} and cannot become {name or type.value.capitalize()}.")
+        now = engine.clock.time()
+        self.states = states = (*past, type._value_, name, message, data, now)
         if engine.recorder is not None:
-            engine.recorder.take(self, state)
+            engine.recorder.take(self, type, name, message, now)
         if engine.sinks:
-            engine.emit(Event(self, self.sequence, state))
-        return state
+            engine.emit(Event(self, sequence_of(states), State.latest(states)))
+
+    def take_on(self, state: State) -> None:
+        """Take a state that somebody has made as the next one.
+
+        Raises:
+            IllegalTransition: If the table has no such step.
+        """
+        self.become(state.type, state.own_name, state.message, state.data)
 
     def begin_attempt(self) -> None:
         """Count one more attempt; what it calls is counted from the beginning again."""
@@ -181,7 +193,7 @@ class Run:
     @property
     def is_final(self) -> bool:
         """Whether the run has ended."""
-        return self.state is not None and self.state.is_final()
+        return has_ended(self.states)
 
     @property
     def rests_on(self) -> Sequence[Signal]:

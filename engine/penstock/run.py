@@ -24,7 +24,7 @@ from penstock.recording import complete, find_room, make_known
 from penstock.records import Run
 from penstock.settling import settle, stop_children
 from penstock.signals import Signal
-from penstock.states import TRANSITIONS, State, StateType
+from penstock.states import State, StateType, has_completed, may_follow, result_of
 from penstock.task_runs import TaskRun
 from penstock.upstreams import Skip, receive_inputs
 from penstock.waiting import in_main_thread, wait_for, was_given_up
@@ -131,8 +131,7 @@ def value_of(run: Run) -> Any:
     Raises:
         BaseException: What the run ended with, if not COMPLETED.
     """
-    state = cast(State, run.state)
-    return state.result()
+    return result_of(run.states)
 
 
 async def _begin_flow(run: FlowRun, host: Host) -> None:
@@ -199,7 +198,7 @@ async def _take(run: Run, host: Host, outcome: State) -> None:
     if recorder is not None and outcome.is_completed() and recorder.comes_first(run):
         await complete(run, host, outcome)
     else:
-        run.become(outcome.type, outcome._name, outcome.message, outcome.data)
+        run.take_on(outcome)
 
 
 def _survive(run: Run, lost: Lost) -> None:
@@ -298,9 +297,8 @@ def _end(run: Run, host: Host, error: BaseException) -> None:
     elif isinstance(error, (*host.cancellations, Cancelled, GeneratorExit, KeyboardInterrupt)):
         reason = run.scope.cancel_reason or _CANCEL_REASONS.get(type(error), "cancelled by its caller")
         run.become(StateType.CANCELLED, None, reason, _chained(CancelledRun(f"{run} was {reason}."), error))
-    elif isinstance(error, Exception) and _FAILED in TRANSITIONS[cast(State, run.state).type]:
-        failed = _failed(run, error)
-        run.become(_FAILED, failed._name, failed.message, failed.data)
+    elif isinstance(error, Exception) and may_follow(run.states, _FAILED):
+        run.take_on(_failed(run, error))
     else:
         # Also what goes wrong in the engine itself, say while a retry is due: whoever waits for the run is told.
         crash = CrashedRun(f"{run} ended with {type(error).__name__}: {error}.", "exit")
@@ -321,9 +319,8 @@ def _chained(error: BaseException, cause: BaseException) -> BaseException:
 
 def _finish(run: Run) -> None:
     """Let go of what the run held, tell the log, and let whoever waits go on."""
-    state = run.state
-    assert state is not None, "a run that ends has had states"
-    _log_end(run, state)
+    completed = has_completed(run.states)
+    _log_end(run, completed)
     run.args, run.kwargs = (), _NOTHING
     if run.trace is not None:
         run.trace = None
@@ -333,15 +330,15 @@ def _finish(run: Run) -> None:
             run.home.live.discard(run)
         return
     home = run.home
-    if state._type is not _COMPLETED and not state.is_cancelled():
+    if not completed and not _was_cancelled(run):
         _remember_failure(run, future, home)
     home.live.discard(run)
     run.driver = run.interrupt = run.after = run.context = None
-    _untie(run, state)
+    _untie(run, completed)
     future.complete()
 
 
-def _untie(run: Run, state: State) -> None:
+def _untie(run: Run, completed: bool) -> None:
     """Cut the circles that a run is part of, so that its value is gone with the last future that somebody holds.
 
     Else megabytes would wait for the garbage collector, which counts objects and not bytes: 73 MB instead of 1 for
@@ -350,7 +347,7 @@ def _untie(run: Run, state: State) -> None:
     running on a thread, and what it calls has to find that scope and be refused.
     """
     run.future = _ENDED
-    if state._type is _COMPLETED and isinstance(run, TaskRun) and run.parent is not None:
+    if completed and isinstance(run, TaskRun) and run.parent is not None:
         run.scope = run.parent.scope
         run.life = None
 
@@ -366,10 +363,15 @@ def _remember_failure(run: Run, future: Future[Any], home: Any) -> None:
         engine_logger.debug("%s failed outside of any flow: only its future tells.", run)
 
 
-def _log_end(run: Run, state: State) -> None:
+def _was_cancelled(run: Run) -> bool:
+    return cast(State, run.state).is_cancelled()
+
+
+def _log_end(run: Run, completed: bool) -> None:
     logger = task_runs if run.kind == "Task" else flow_runs
-    level = INFO if state._type is _COMPLETED or state.is_cancelled() else ERROR
+    level = INFO if completed or _was_cancelled(run) else ERROR
     if logger.isEnabledFor(level):
+        state = cast(State, run.state)
         # What was started by itself may have nobody to whom the error goes on, and who would show where it was raised.
         is_apart = level is ERROR and run.parent is None and run.future is not None
         run_logger(run).last_line(level, "Finished in state %r", state, error=state.error if is_apart else None)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from penstock.errors import CancelledRun, CrashedRun, FailedRun, IllegalTransition, UnfinishedRun, UpstreamFailed
 from penstock.ports import Reference
@@ -39,7 +39,14 @@ __all__ = (
     "Skipped",
     "State",
     "StateType",
+    "States",
     "check_transition",
+    "has_completed",
+    "has_ended",
+    "is_elsewhere",
+    "may_follow",
+    "result_of",
+    "sequence_of",
 )
 
 
@@ -56,9 +63,6 @@ class StateType(str, Enum):
     CRASHED = "CRASHED"
     CANCELLED = "CANCELLED"
     SKIPPED = "SKIPPED"
-
-    followers: frozenset[StateType]
-    """The types that may follow, by `TRANSITIONS`."""
 
     # Enum's own hash is a Python function; the table is asked several times for every task.
     __hash__ = str.__hash__
@@ -86,11 +90,26 @@ TRANSITIONS: Mapping[StateType | None, frozenset[StateType]] = MappingProxyType(
 )
 """From each state's type (None: no state yet) to the types that may follow."""
 
-for _type in StateType:
-    _type.followers = TRANSITIONS[_type]
+States: TypeAlias = tuple[Any, ...]
+"""A state and those before it, the latest last: type, name, message, data and timestamp of each, in one flat tuple.
+
+Runs keep their states as one of these. The garbage collector soon leaves a tuple of plain values alone, but would look
+through objects for the states of a hundred thousand runs, again and again (benchmarks/scaling.py). A `State` is a view
+of the latest, made when somebody asks.
+"""
+
+_TYPE, _NAME, _MESSAGE, _DATA, _TIMESTAMP = range(-5, 0)
+_EACH = 5
 
 
-_Past: TypeAlias = "tuple[str, str | None, str | None, Any, float | None, _Past | None, int]"
+class _Fields(NamedTuple):
+    """The values of one state among `States`."""
+
+    type: str
+    name: str | None
+    message: str | None
+    data: Any
+    timestamp: float | None
 
 
 class State:
@@ -105,9 +124,7 @@ class State:
         previous: The state that the run had before.
     """
 
-    # Private slots behind read-only properties: three states are made for every task, and a frozen dataclass
-    # costs four times as much to make (benchmarks/direct.py).
-    __slots__ = ("_data", "_message", "_name", "_past", "_timestamp", "_type")
+    __slots__ = ("_states",)
 
     def __init__(
         self,
@@ -118,43 +135,53 @@ class State:
         timestamp: float | None = None,
         previous: State | None = None,
     ) -> None:
-        # What came before is kept as tuples of plain values, which the garbage collector soon leaves alone; of a
-        # hundred thousand runs it would look through two more states each, again and again (benchmarks/scaling.py).
-        self._past: _Past | None = None if previous is None else previous._as_past()
-        self._type = type
-        self._name = name
-        self._message = message
-        self._data = data
-        self._timestamp = timestamp
+        past = () if previous is None else previous._states
+        self._states: States = (*past, type._value_, name, message, data, timestamp)
+
+    @classmethod
+    def latest(cls, states: States) -> State:
+        """The latest of some states."""
+        state = cls.__new__(cls)
+        state._states = states
+        return state
+
+    @property
+    def _fields(self) -> _Fields:
+        return _Fields(*self._states[-_EACH:])
 
     @property
     def type(self) -> StateType:
         """What the state means to the engine."""
-        return self._type
+        return StateType(self._fields.type)
 
     @property
     def name(self) -> str:
         """What people call the state."""
-        return self._name or self._type.value.capitalize()
+        return self.own_name or self._fields.type.capitalize()
+
+    @property
+    def own_name(self) -> str | None:
+        """The name, if it is another than that of the type."""
+        return self._fields.name
 
     @property
     def message(self) -> str | None:
         """One sentence more."""
-        return self._message
+        return self._fields.message
 
     @property
     def data(self) -> Any:
         """The value, a reference to it, or the exception; `result` tells them apart."""
-        return self._data
+        return self._fields.data
 
     @property
     def timestamp(self) -> float | None:
         """When the run took this state, in seconds since the epoch."""
-        return self._timestamp
+        return self._fields.timestamp
 
     def taken_at(self, timestamp: float) -> State:
         """The same state, taken at a given time (seconds since the epoch)."""
-        return State(self._type, self._name, self._message, self._data, timestamp)
+        return State(self.type, self.own_name, self.message, self.data, timestamp)
 
     def result(self, raise_on_failure: bool = True) -> Any:
         """The run's value.
@@ -169,102 +196,87 @@ class State:
             UnfinishedRun: If the state is not terminal.
             BaseException: What the user's function raised, `CrashedRun`, `CancelledRun` or `UpstreamFailed`.
         """
-        if self._type is StateType.COMPLETED:
-            return self._data.load() if isinstance(self._data, Reference) else self._data
-        if self._type not in TERMINAL:
-            raise UnfinishedRun(f"The run is {self}; it has no result until it ends. Wait for its future first.")
-        error = self.error
-        if raise_on_failure:
-            raise error
-        return error
+        return result_of(self._states, raise_on_failure)
 
     @property
     def previous(self) -> State | None:
         """The state that the run had before this one."""
-        if self._past is None:
-            return None
-        type_, name, message, data, timestamp, past, _ = self._past
-        state = State(StateType(type_), name, message, data, timestamp)
-        state._past = past
-        return state
+        past = self._states[:-_EACH]
+        return State.latest(past) if past else None
 
     @property
     def sequence(self) -> int:
         """How many states the run has had, this one included."""
-        return 1 if self._past is None else self._past[-1] + 1
-
-    def _as_past(self) -> _Past:
-        value: str = self._type._value_
-        return (value, self._name, self._message, self._data, self._timestamp, self._past, self.sequence)
+        return sequence_of(self._states)
 
     @property
     def error(self) -> BaseException:
         """The exception that stands for a terminal state other than COMPLETED."""
-        if isinstance(self._data, BaseException):
-            return self._data
-        kind = _ERRORS[self._type]
-        return kind(self._message or f"The run ended as {self.name} without an exception.")
+        if isinstance(self.data, BaseException):
+            return self.data
+        kind = _ERRORS[self.type]
+        return kind(self.message or f"The run ended as {self.name} without an exception.")
 
     @property
     def is_elsewhere(self) -> bool:
         """Whether `data` is a reference, which `result` has to load."""
-        return isinstance(self._data, Reference)
+        return is_elsewhere(self._states)
 
     def is_scheduled(self) -> bool:
         """Whether the run waits for a time."""
-        return self._type is StateType.SCHEDULED
+        return self.type is StateType.SCHEDULED
 
     def is_pending(self) -> bool:
         """Whether the run waits for inputs or room."""
-        return self._type is StateType.PENDING
+        return self.type is StateType.PENDING
 
     def is_running(self) -> bool:
         """Whether the run's function is executing."""
-        return self._type is StateType.RUNNING
+        return self.type is StateType.RUNNING
 
     def is_paused(self) -> bool:
         """Whether the run waits for somebody."""
-        return self._type is StateType.PAUSED
+        return self.type is StateType.PAUSED
 
     def is_cancelling(self) -> bool:
         """Whether the run was told to stop and has not yet."""
-        return self._type is StateType.CANCELLING
+        return self.type is StateType.CANCELLING
 
     def is_completed(self) -> bool:
         """Whether the run succeeded."""
-        return self._type is StateType.COMPLETED
+        return self.type is StateType.COMPLETED
 
     def is_failed(self) -> bool:
         """Whether the run's function failed."""
-        return self._type is StateType.FAILED
+        return self.type is StateType.FAILED
 
     def is_crashed(self) -> bool:
         """Whether the infrastructure under the run failed."""
-        return self._type is StateType.CRASHED
+        return self.type is StateType.CRASHED
 
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled."""
-        return self._type is StateType.CANCELLED
+        return self.type is StateType.CANCELLED
 
     def is_skipped(self) -> bool:
         """Whether the run never started because a run that it depends on did not complete."""
-        return self._type is StateType.SKIPPED
+        return self.type is StateType.SKIPPED
 
     def is_final(self) -> bool:
         """Whether the state is terminal."""
-        return self._type in TERMINAL
+        return has_ended(self._states)
 
     def __repr__(self) -> str:
-        return f"{self.name}({self._message!r})" if self._message else f"{self.name}()"
+        return f"{self.name}({self.message!r})" if self.message else f"{self.name}()"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, State):
             return NotImplemented
-        mine = (self._type, self.name, self._message, self._timestamp)
-        return mine == (other._type, other.name, other._message, other._timestamp) and self._data is other._data
+        mine = (self.type, self.name, self.message, self.timestamp)
+        return mine == (other.type, other.name, other.message, other.timestamp) and self.data is other.data
 
     def __hash__(self) -> int:
-        return hash((self._type, self.name, self._message, self._timestamp))
+        return hash((self.type, self.name, self.message, self.timestamp))
 
 
 _ERRORS: Mapping[StateType, type[FailedRun] | type[CrashedRun] | type[CancelledRun] | type[UpstreamFailed]] = {
@@ -275,13 +287,55 @@ _ERRORS: Mapping[StateType, type[FailedRun] | type[CrashedRun] | type[CancelledR
 }
 
 
+_FOLLOWERS: Mapping[str | None, frozenset[StateType]] = dict[str | None, frozenset[StateType]](TRANSITIONS.items())
+
+
+def may_follow(states: States, type: StateType) -> bool:  # noqa: A002 (the field's name in State)
+    """Whether the table has a step from the latest of some states, or from none, to a type."""
+    return type in _FOLLOWERS[states[_TYPE] if states else None]
+
+
+def sequence_of(states: States) -> int:
+    """How many they are."""
+    return len(states) // _EACH
+
+
+def has_ended(states: States) -> bool:
+    """Whether a run with these states takes no other."""
+    return bool(states) and states[_TYPE] in TERMINAL
+
+
+def has_completed(states: States) -> bool:
+    """Whether a run with these states has succeeded."""
+    kind: str | None = states[_TYPE] if states else None
+    return kind == _S.COMPLETED
+
+
+def is_elsewhere(states: States) -> bool:
+    """Whether the value of a run with these states has to be loaded."""
+    return bool(states) and isinstance(states[_DATA], Reference)
+
+
+def result_of(states: States, raise_on_failure: bool = True) -> Any:
+    """What `State.result` gives for the latest of some states."""
+    if has_completed(states):
+        data = states[_DATA]
+        return data.load() if isinstance(data, Reference) else data
+    state = State.latest(states)
+    if not state.is_final():
+        raise UnfinishedRun(f"The run is {state}; it has no result until it ends. Wait for its future first.")
+    if raise_on_failure:
+        raise state.error
+    return state.error
+
+
 def check_transition(old: State | None, new: State) -> None:
     """Refuse a step that the table does not have.
 
     Raises:
         IllegalTransition: If ``new`` may not follow ``old``.
     """
-    if new._type not in (old._type.followers if old is not None else TRANSITIONS[None]):
+    if not may_follow(() if old is None else old._states, new.type):
         raise IllegalTransition(f"A run that is {old} cannot become {new}: see penstock.states.TRANSITIONS.")
 
 

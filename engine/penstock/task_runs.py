@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from penstock.names import next_id, to_text
 from penstock.ports import Call, Reference, Runner, Work
 from penstock.records import Run
-from penstock.states import State
+from penstock.states import States
 from penstock.wiring import this_process
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class TaskRun(Run):
     definition: Definition[Any, Any]
     scope: Run
     flow_run: FlowRun | None
-    state: State | None
+    states: States
     attempt: int
     after: Future[Any] | None
     driver: Any
@@ -85,7 +85,7 @@ class TaskRun(Run):
         # Every run gets these sooner or later. Python lays out the attributes of a class by what its first instances
         # have; were they only set when a run begins, after thousands were made, each run would carry a dictionary of
         # its own, which is another object for the garbage collector (benchmarks/fanout.py).
-        self.state = None
+        self.states = ()
         self.attempt = 0
         self.after = None
         self.driver = self.interrupt = self.future = self.outer_loop = self._name = None

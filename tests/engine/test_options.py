@@ -370,7 +370,7 @@ class TestHooks:
         definition, run, state = hooks.arguments[-1]
         assert definition is work
         assert state.is_completed()
-        assert run.state is state
+        assert run.state == state
 
     @pytest.mark.parametrize(
         ("error", "expected"),

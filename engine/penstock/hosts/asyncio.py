@@ -213,7 +213,7 @@ def _cancel_here(run: Run, task: asyncio.Task[None]) -> None:
     would never end. One that has not begun will look at its ``cancel_reason`` when it does. If somebody else has
     cancelled its task already, as a loop does at its end, another task takes the run to its last state.
     """
-    if run.state is not None:
+    if run.states:
         task.cancel()
     elif task.cancelling():
         start(run, task.get_loop())

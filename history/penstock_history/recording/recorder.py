@@ -99,28 +99,32 @@ class Recorder:
         self._scribe = Scribe(self._database, *self.terms, self._forsake, self._make_room, self._cancel)
         self._backlog = self._scribe.backlog
 
-    def take(self, run: Run, state: State) -> None:
+    def take(self, run: Run, kind: StateType, name: str | None, message: str | None, time: float) -> None:
         """Take note of a transition; called by the run's own thread, right after it was made."""
         life: Life | None = run.life
         # The first two steps of nearly every run are taken here, for half of what `_take` costs.
         if life is None:
-            life = run.life = self._begin(run, state)
-            if life.now is not BORN:
-                self._take(run, life, state)
-        elif life.now is BORN and life.more is None and state._type is _RUNNING and state._name is None:
-            life.now = (2, RUNNING, None, None, state._timestamp, None, run.attempt, None, None)
+            life = run.life = self._begin(run, time)
+            if kind is _PENDING and name is None and message is None and life is not UNRECORDED:
+                life.now = BORN
+            else:
+                self._take(run, life, kind, name, message, time)
+        elif life.now is BORN and life.more is None and kind is _RUNNING and name is None:
+            life.now = (2, RUNNING, None, None, time, None, run.attempt, None, None)
         elif life.now[1] < COMPLETED:
-            self._take(run, life, state)
+            self._take(run, life, kind, name, message, time)
         else:
             return  # it was recorded before it was taken
         if not life.queued:
             self._queue(life)
 
-    def _take(self, run: Run, life: Life, state: State) -> None:
+    def _take(
+        self, run: Run, life: Life, kind: StateType, name: str | None, message: str | None, time: float | None
+    ) -> None:
         if life.more is not None or run.kept is not None:
-            _add_rare(run, life, state)
-        number, time, worker = NUMBERS[state._type], state._timestamp, run.worker or None
-        extra = life.go_on(number, state._name, state._message, time, run.attempt, worker, run.seconds)
+            _add_rare(run, life, kind)
+        number = NUMBERS[kind]
+        extra = life.go_on(number, name, message, time, run.attempt, run.worker or None, run.seconds)
         if extra is not None and life is not UNRECORDED:
             due = run.due if number == SCHEDULED else None
             self._backlog.add_state((life.birth[0], *extra[:6], due, *extra[6:]))
@@ -134,7 +138,7 @@ class Recorder:
         """
         life: Life = run.life
         before = life.now if self.durability == "full" else None
-        self._take(run, life, state)
+        self._take(run, life, state.type, state.own_name, state.message, state.timestamp)
         if not life.queued:
             self._queue(life)
         return self._promise(life, before)
@@ -255,7 +259,7 @@ class Recorder:
         if backlog.asleep:
             backlog.wake()
 
-    def _begin(self, run: Run, state: State) -> Life:
+    def _begin(self, run: Run, time: float) -> Life:
         parent, key, definition = run.parent, run.key, run.definition
         around: Life = UNRECORDED if parent is None else parent.life or UNRECORDED
         root = key if parent is None else around.birth[2]
@@ -271,16 +275,13 @@ class Recorder:
             definition.name,
             run.position,
             sorted(run.tags) if run.tags else None,
-            state._timestamp,
+            time,
         )
         if definition.run_name is not None:
             life = Life(birth, definition.name)
             life.rare.named = False
-        else:
-            life = Life(birth, run.name if isinstance(run, FlowRun) else run._name)
-        if state._type is _PENDING and state._name is None and state._message is None:
-            life.now = BORN
-        return life
+            return life
+        return Life(birth, run.name if isinstance(run, FlowRun) else run._name)
 
     def _find_room(self) -> bool:
         """Whether one more run can wait to be written; those that come after it are to wait before they begin."""
@@ -321,9 +322,9 @@ def _cancel_apart(runs: Collection[Run], reason: str) -> None:
     threading.Thread(target=cancel_all, args=(runs, reason), name="penstock-fence", daemon=True).start()
 
 
-def _add_rare(run: Run, life: Life, state: State) -> None:
+def _add_rare(run: Run, life: Life, kind: StateType) -> None:
     """Add a name that is made of parameters, once the run has them, and where its value is stored, once it is."""
-    if life is UNRECORDED or state._type is _PENDING:
+    if life is UNRECORDED or kind is _PENDING:
         return
     more = life.rare
     if not more.named:
