@@ -20,7 +20,7 @@ async def call_hooks(run: Run, host: Host) -> None:
     state = cast(State, run.state)
     for hook in run.definition.hooks.get(state.type, ()):
         try:
-            answer = await host.call(partial(run.call_in_context, partial(hook, run.definition, run, state)))
+            answer = await host.call(run, partial(run.call_in_context, partial(hook, run.definition, run, state)))
             if isawaitable(answer):
                 await host.join(run, cast(Any, answer))
         except (Exception, Cancelled) as error:
@@ -36,7 +36,7 @@ async def condition_allows(run: Run, host: Host, outcome: State) -> bool:
     if condition is None:
         return True
     try:
-        answer = await host.call(partial(condition, run.definition, run, outcome))
+        answer = await host.call(run, partial(condition, run.definition, run, outcome))
         return bool(await host.join(run, cast(Any, answer)) if isawaitable(answer) else answer)
     except Exception:
         run_logger(run).exception("retry_condition_fn failed, so there is no retry.")

@@ -226,15 +226,15 @@ class Host(Protocol):
         """Execute the run's function once and give its value, or raise what it raised."""
         ...
 
-    async def wait(self, signal: Any, timeout: float | None = None) -> bool:
-        """Wait for a signal; False if ``timeout`` seconds passed first."""
+    async def wait(self, run: Any, signal: Any, timeout: float | None = None) -> bool:
+        """Let the run wait for a signal; False if ``timeout`` seconds passed first."""
         ...
 
     async def join(self, run: Any, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run somebody's coroutine to its end, with the run as the current one."""
         ...
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, run: Any, function: Callable[[], T]) -> T:
         """Call a hook or a callback of the user's, which may wait for other runs."""
         ...
 

@@ -23,7 +23,7 @@ async def find_room(run: Run, host: Host, recorder: Recorder) -> None:
         BaseException: What interrupted the wait. The run has its first state then, and can end.
     """
     while (room := recorder.room) is not None:
-        interruption = await _happens(room, host)
+        interruption = await _happens(run, room, host)
         if interruption is not None:
             run.become(StateType.PENDING)
             raise interruption
@@ -39,7 +39,7 @@ async def make_known(run: FlowRun, host: Host, recorder: Recorder) -> None:
     await host.offload(run, partial(recorder.begin_flow, run))
     if run.resumes is not None:
         recorded = recorder.recorded(run)
-        await host.wait(recorded)
+        await host.wait(run, recorded)
         _refuse(run, recorded.value)
 
 
@@ -58,20 +58,20 @@ async def complete(run: Run, host: Host, state: State) -> None:
     """
     recorder: Any = run.engine.recorder
     written = recorder.complete(run, state.taken_at(run.engine.clock.time()))
-    interruption = await _happens(written, host)
+    interruption = await _happens(run, written, host)
     _refuse(run, written.value)
     run.take_on(state)
     if interruption is not None:
         raise interruption
 
 
-async def _happens(signal: Signal, host: Host) -> BaseException | None:
+async def _happens(run: Run, signal: Signal, host: Host) -> BaseException | None:
     """Wait for a signal, whoever is cancelled meanwhile; gives what cancelled the wait."""
     interruption = None
     while not signal.done:
         try:
             with host.cleaning_up():
-                await host.wait(signal)
+                await host.wait(run, signal)
         except host.cancellations as error:
             if was_given_up():
                 raise  # nobody waits for the run any more, and no wait of its lasts

@@ -243,7 +243,7 @@ def _would_block(signal: Signal) -> WouldBlock:
 async def wait_for(run: Run, host: Host, signal: Signal, timeout: float | None = None) -> bool:
     """Let a run rest until a signal happens; False if ``timeout`` seconds passed first."""
     with resting(run, signal):
-        return await host.wait(signal, timeout)
+        return await host.wait(run, signal, timeout)
 
 
 def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any, TypeAlias
 
 from penstock.ports import Call, Outcome, Report
 from penstock_runners.channel import NonBlockingChannel
-from penstock_runners.process_worker import OUTCOME, Order, Setup
+from penstock_runners.process_worker import OUTCOME, Order, Setup, open_message
 from penstock_runners.slot import Slot, new_file
 from penstock_runners.wire import Batch, PackedWork, Shelf
 
@@ -132,7 +131,7 @@ class Member:
 
     def outcomes(self) -> list[Any]:
         """Take what it has put into the ring, as the messages that they are over the socket."""
-        return [(OUTCOME, *pickle.loads(message)) for message in self.slot.ring.take()]
+        return [(OUTCOME, *open_message(message)) for message in self.slot.ring.take()]
 
     def done(self) -> None:
         """Note that it has gone through its shipment."""

@@ -13,6 +13,7 @@ the driver's time and the workers' time one after the other (benchmarks/processe
 from __future__ import annotations
 
 import math
+import pickle
 import selectors
 import socket
 import threading  # noqa: TID251 (the pump, and the lock that it shares with those who submit)
@@ -20,7 +21,7 @@ import time  # noqa: TID251 (leases and deadlines of real processes are real tim
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from penstock.errors import RunnerClosed, RunnerError, SerializationError
 from penstock.ports import Call, LogLine, Outcome, Report
@@ -34,6 +35,9 @@ from penstock_runners.ring import ASLEEP, NAPPING
 from penstock_runners.slot import LARGEST
 
 __all__ = ("Pool",)
+
+Packed: TypeAlias = bytes | tuple[Any, ...]
+"""An outcome as it came: from the ring it is unpickled when it is reported, for thousands may wait for that."""
 
 _LOOK = 0.5  # seconds between two looks at whether workers are stopped or gone without their socket closing
 _STARTS = 3  # workers that may fail to start, one after the other, before that is taken for the rule
@@ -258,13 +262,13 @@ class Pool:
             self._dispatch()
             self._lock.notify_all()
 
-    def _come_home(self, member: Member, index: int, packed: tuple[Any, ...], is_last: bool) -> list[News]:
+    def _come_home(self, member: Member, index: int, is_last: bool, content: Packed) -> list[News]:
         shipment = member.shipment
         if is_last:
             member.done()
         if shipment is None or index not in shipment.calls:
             return []
-        return self._bookings.take_out(shipment, [index], partial(_unpack, packed))
+        return self._bookings.take_out(shipment, [index], partial(_unpack, content))
 
     def _line(self, member: Member, index: int, line: LogLine) -> list[News]:
         shipment, on_line = member.shipment, self._on_line
@@ -363,8 +367,9 @@ class Pool:
         tell(self._untold)
 
 
-def _unpack(packed: tuple[Any, ...], shipment: Shipment, _: Call) -> Outcome:
-    return wire.unpack_outcome(wire.PackedOutcome(*packed), shipment.task.name)
+def _unpack(content: Packed, shipment: Shipment, _: Call) -> Outcome:
+    fields = pickle.loads(content) if isinstance(content, bytes) else content
+    return wire.unpack_outcome(wire.PackedOutcome(*fields), shipment.task.name)
 
 
 def _nothing(_shipment: Shipment, _call: Call) -> Outcome:

@@ -7,6 +7,7 @@ import pickle
 import select
 import signal
 import socket
+import struct
 import sys
 import threading  # noqa: TID251 (the thread that ends the worker with its parent)
 from functools import partial
@@ -19,7 +20,7 @@ from penstock_runners.ring import Ring
 from penstock_runners.slot import Slot
 from penstock_runners.wire import Batch, PackedOutcome, PackedWork
 
-__all__ = ("DONE", "FAILED", "LINE", "OUTCOME", "READY", "WAKE", "Order", "Setup", "main")
+__all__ = ("DONE", "FAILED", "LINE", "OUTCOME", "READY", "WAKE", "Order", "Setup", "main", "open_message")
 
 # What the worker says, as the first item of a tuple. The last outcome of an order says as well that it is done: a
 # report that submits the next call finds the worker idle.
@@ -101,16 +102,24 @@ class _Home:
 
     def bring(self, index: int, packed: PackedOutcome, is_last: bool) -> None:
         """Bring an outcome home."""
-        message = (index, tuple(packed), is_last)
+        content = tuple(packed)
         with self._sending:
-            if not self._by_socket and type(packed.value) is not pickling.Packet and self._ring.put(_plain(message)):
-                if self._ring.must_wake(urgent=is_last):
-                    self._channel.send((WAKE,))
-                return
-        self.say(OUTCOME, *message)
+            if not self._by_socket and type(packed.value) is not pickling.Packet:
+                message = _HEADER.pack(index, is_last) + pickle.dumps(content, protocol=5)
+                if self._ring.put(message):
+                    if self._ring.must_wake(urgent=is_last):
+                        self._channel.send((WAKE,))
+                    return
+        self.say(OUTCOME, index, is_last, content)
 
 
-_plain = partial(pickle.dumps, protocol=5)
+_HEADER = struct.Struct("<I?")
+
+
+def open_message(message: bytes) -> tuple[int, bool, bytes]:
+    """What `_Home.bring` put into the ring: the index, whether it is the last, and the outcome, still pickled."""
+    index, is_last = _HEADER.unpack_from(message)
+    return index, is_last, message[_HEADER.size :]
 
 
 def _obey(order: Order, home: _Home, slot: Slot) -> None:

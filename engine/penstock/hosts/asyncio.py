@@ -81,7 +81,7 @@ class AsyncioHost:
                     items.append(item)
         return None if run.streaming else items
 
-    async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+    async def wait(self, run: Run, signal: Signal, timeout: float | None = None) -> bool:
         """Suspend until it happens."""
         if signal.done:
             return True
@@ -95,7 +95,7 @@ class AsyncioHost:
         """Await it, in a task, because a context belongs to one."""
         return await asyncio.get_running_loop().create_task(_awaited(coroutine), context=run.context_inside())
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, run: Run, function: Callable[[], T]) -> T:
         """Call it here: it may rely on the loop, and a wait that would stop the loop is refused."""
         return function()
 

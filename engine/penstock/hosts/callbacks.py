@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks whether a loop runs in this thread)
 import threading  # noqa: TID251 (threads for what must hold up neither a loop nor the timers)
-import types
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -51,7 +50,7 @@ class CallbacksHost:
             run.admitted = False
             return
         run.gate = gate = Signal(run)
-        await self.wait(gate)  # the stepper enters the run in the queue
+        await _stand(run, gate)  # the stepper enters the run in the queue
         run.admitted = False
         run.leave_anteroom()
 
@@ -65,8 +64,7 @@ class CallbacksHost:
         dispatcher = cast(Dispatcher, run.dispatcher)
         dispatcher.submit(call)
         try:
-            if not signal.done:
-                await _stand(signal)
+            await _stand(run, signal)
         except Cancelled:
             dispatcher.cancel(call)
             raise
@@ -82,26 +80,25 @@ class CallbacksHost:
             raise outcome.error
         return outcome.value
 
-    async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+    async def wait(self, run: TaskRun, signal: Signal, timeout: float | None = None) -> bool:
         """Stand still until the signal happens."""
-        if not signal.done:
-            await _stand(signal)
+        await _stand(run, signal)
         return True
 
     async def join(self, run: TaskRun, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the coroutine on a loop thread of the engine's and stand still meanwhile."""
         done = Signal()
         run.call_in_context(partial(loop_thread_for(run).begin, coroutine, done))
-        await self.wait(done)
+        await _stand(run, done)
         return done.value()  # type: ignore[no-any-return]
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, run: TaskRun, function: Callable[[], T]) -> T:
         """Call it here, or on a thread of its own where others wait for this one."""
         if may_wait_here():
             return function()
         done = Signal()
         HOOK_THREADS.run(partial(call_then, function, done))
-        await self.wait(done)
+        await _stand(run, done)
         return done.value()  # type: ignore[no-any-return]
 
     async def offload(self, run: TaskRun, function: Callable[[], T], size: int = 0) -> T:
@@ -123,7 +120,7 @@ class CallbacksHost:
             IO_THREADS.run(job)
         elif size > LARGE or _has_to_be_here(run) or not IO_THREADS.run_now(job):
             return context.run(function)
-        await self.wait(done)
+        await _stand(run, done)
         return done.value()  # type: ignore[no-any-return]
 
 
@@ -145,10 +142,11 @@ def _unpack(run: TaskRun, call: Call, outcome: Outcome) -> None:
             run.engine.pass_on(event)
 
 
-@types.coroutine
-def _stand(signal: Signal) -> Generator[Signal, None, None]:
-    """Give the stepper the signal to stand at."""
-    yield signal
+def _stand(run: TaskRun, signal: Signal) -> _Stepper:
+    """What a run's coroutine awaits to stand still until a signal happens: its stepper, which hands out the signal."""
+    stepper: _Stepper = run.driver
+    stepper.next = signal
+    return stepper
 
 
 def start(run: TaskRun, dispatcher: Dispatcher) -> None:
@@ -206,13 +204,30 @@ class _Stepper:
     it may take the step.
     """
 
-    __slots__ = ("_coroutine", "_interrupted", "_run", "_signal")
+    __slots__ = ("_coroutine", "_interrupted", "_run", "_signal", "next")
 
     def __init__(self, run: TaskRun, coroutine: Coroutine[Any, Any, None]) -> None:
         self._run = run
         self._coroutine = coroutine
         self._signal: Signal | None = None
+        self.next: Signal | None = None
         self._interrupted = False
+
+    # Awaiting it suspends the coroutine once, unless the signal has happened. A generator would do the same, but there
+    # are thousands of calls on their way, and what each of them is made of costs the garbage collector
+    # (benchmarks/processes.py).
+
+    def __await__(self) -> Generator[Signal, None, None]:
+        return cast("Generator[Signal, None, None]", self)
+
+    def __iter__(self) -> _Stepper:
+        return self
+
+    def __next__(self) -> Signal:
+        signal, self.next = self.next, None
+        if signal is None or signal.done:
+            raise StopIteration
+        return signal
 
     def go_on(self) -> None:
         self._step(self._coroutine.send, None)

@@ -74,7 +74,7 @@ class InlineHost:
                 _check_time(run, begun)
                 await Emit(item)
 
-    async def wait(self, signal: Signal, timeout: float | None = None) -> bool:
+    async def wait(self, run: Run, signal: Signal, timeout: float | None = None) -> bool:
         """Block the thread."""
         return signal.done or stop(signal, timeout)
 
@@ -82,7 +82,7 @@ class InlineHost:
         """Run the coroutine on a loop thread of the engine's."""
         return loop_thread_for(run).run(coroutine, run.context_inside())
 
-    async def call(self, function: Callable[[], T]) -> T:
+    async def call(self, run: Run, function: Callable[[], T]) -> T:
         """Call it here."""
         return function()
 
