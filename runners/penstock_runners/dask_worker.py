@@ -38,8 +38,8 @@ __all__ = ("FROZEN", "Parcel", "make_fence", "make_guard", "run", "withdraw")
 FROZEN = -1
 
 # Seconds that an outcome waits for others of its batch to share its message, which costs the driver 3 ms
-# (benchmarks/cpu.py); a batch of automatic size lasts as long.
-_COMPANY = 0.2
+# (benchmarks/cpu.py); a batch of automatic size is over sooner, and sends one.
+_COMPANY = 0.4
 
 
 @dataclass(slots=True)
