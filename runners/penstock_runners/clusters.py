@@ -201,7 +201,7 @@ class ClusterTaskRunner(TaskRunner, Generic[S]):
     remote: ClassVar[bool] = True
     batches: ClassVar[bool] = True
     batch_seconds: float = 0.2
-    """A trip costs some milliseconds of the driver's processor, 4 on Ray; shorter batches were up to a third slower where
+    """A trip costs the driver milliseconds of its processor, 4 on Ray: shorter batches were up to a third slower where
     the workers need all processors (benchmarks/cpu.py)."""
 
     _session: S | None = None

@@ -40,7 +40,8 @@ class DaskTaskRunner(ClusterTaskRunner[Session]):
     """
 
     batch_seconds: float = 0.3
-    """A trip costs the driver 9 ms of its processor; with 0.2, calls of 20 ms took a tenth longer (benchmarks/cpu.py)."""
+    """A trip costs the driver 9 ms of its processor: with 0.2, calls of 20 ms took a tenth longer
+    (benchmarks/cpu.py)."""
 
     def __init__(
         self,
