@@ -145,7 +145,9 @@ def _run_coroutine_here(run: Run, return_state: bool) -> Any:
     A synchronous run cannot await, so its async tasks and flows run on the engine's loop thread while it waits.
     """
     if waits_for_coroutines(run.parent):
-        loop_thread_for(run.parent).run(execute(run, asyncio_host.ASYNCIO), copy_context())
+        thread = loop_thread_for(run.parent)
+        run.outer_loop = thread.loop
+        thread.run(execute(run, asyncio_host.ASYNCIO), copy_context())
         return run.state if return_state else value_of(run)
     if run.definition.is_generator and not return_state:
         run.streaming = True

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.cache_policies import DEFAULT, CacheKeyFn, CachePolicy, CacheRequest
-from penstock.edges import drawn
+from penstock.edges import drawn, holder_of, loop_of
 from penstock.errors import ConfigurationError, PenstockError, ResultError, ResultMissing, UnhashableInput
 from penstock.identity import Kept, code_of, identity_of, path_of
 from penstock.logging import run_logger
@@ -197,7 +197,8 @@ class Keeper:
         if self.claim is None:
             return False
         _owners[self._place] = self.run
-        if self._left:
+        # A coroutine whose loop does not turn can make no value, and whoever holds the loop up may wait for the key.
+        if self._left or holder_of(loop_of(self.run)) is not None:
             self.let_go()
         return True
 

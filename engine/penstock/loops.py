@@ -17,6 +17,7 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from penstock.errors import DeadlockError
 from penstock.signals import Signal, post, reraise
 from penstock.waiting import cleaning_up, stop
 
@@ -68,7 +69,8 @@ class LoopThread:
         Returns:
             A function that cancels the coroutine, from any thread.
         """
-        loop, context = self.loop, copy_context()
+        done.loop = loop = self.loop
+        context = copy_context()
         tasks: list[asyncio.Task[Any]] = []
         done.loop = loop
         post(loop, partial(_start, loop, context, coroutine, done, tasks))
@@ -81,6 +83,9 @@ class LoopThread:
         cancel = context.run(self.begin, coroutine, done)
         try:
             stop(done)
+        except DeadlockError:
+            cancel()  # it will hear of that when its loop turns again, which takes that this run ends
+            raise
         except BaseException:
             cancel()
             with cleaning_up():

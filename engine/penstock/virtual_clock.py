@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 
 from penstock.clock import serve_timers_here
 from penstock.context import current_run
+from penstock.edges import stopped_loops
 from penstock.engine import engines_on
 from penstock.flow_runs import FlowRun
 from penstock.records import Run
-from penstock.waiting import stopped_loops
 
 __all__ = ("VirtualClock",)
 

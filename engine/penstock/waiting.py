@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251 (asks which loop runs in this thread)
 import threading  # noqa: TID251 (each worker thread knows its helper)
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.clock import SystemClock
 from penstock.context import current_run
-from penstock.edges import edges, resting, waiting_workers
+from penstock.edges import edges, holder_of, holding_up, loop_of, resting, waiting_workers
 from penstock.errors import Cancelled, WouldBlock
 from penstock.steps import catch_up
 
@@ -39,7 +39,6 @@ __all__ = (
     "in_main_thread",
     "set_helper",
     "stop",
-    "stopped_loops",
     "wait_for",
     "was_given_up",
 )
@@ -93,15 +92,8 @@ def stop(signal: Signal, timeout: float | None = None) -> bool:
         return _stop(signal, timeout)
     if signal.loop is loop:
         raise _would_block(signal)
-    stopped_loops.add(loop)
-    try:
+    with holding_up(loop, current_run.get()):
         return _stop(signal, timeout)
-    finally:
-        stopped_loops.discard(loop)
-
-
-stopped_loops: set[asyncio.AbstractEventLoop] = set()
-"""Loops that do not turn, because a synchronous run that was called on them waits."""
 
 
 def _stop(signal: Signal, timeout: float | None) -> bool:
@@ -249,12 +241,15 @@ async def wait_for(run: Run, host: Host, signal: Signal, timeout: float | None =
 def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:
     """Execute one queued call that a signal takes; only what it takes, so that helping cannot deadlock.
 
-    What a coroutine rests on, that a synchronous run called, its caller rests on: so ``waiter`` counts too.
+    What a coroutine rests on, that a synchronous run called, its caller rests on: so ``waiter`` counts too. And what
+    happens on a loop that a synchronous run holds up takes what that run rests on.
     """
     seen: set[Run] = set()
     todo = [signal, *(() if waiter is None else waiter.rests_on)]
     while todo:
-        for run in todo.pop().runs():
+        taken = todo.pop()
+        todo.extend(_held_up_by(holder_of(taken.loop), seen))
+        for run in taken.runs():
             if run in seen:
                 continue
             seen.add(run)
@@ -263,4 +258,13 @@ def _help(helper: Helper, signal: Signal, waiter: Run | None) -> bool:
             if call is not None and helper.help(call):
                 return True
             todo.extend(run.rests_on)
+            todo.extend(_held_up_by(holder_of(loop_of(run)), seen))
     return False
+
+
+def _held_up_by(holder: Run | None, seen: set[Run]) -> Sequence[Signal]:
+    """What has to happen before a loop turns that a run holds up."""
+    if holder is None or holder in seen:
+        return ()
+    seen.add(holder)
+    return holder.rests_on

@@ -14,7 +14,7 @@ from recording import Stopwatch
 
 from penstock import Engine, as_completed, flow, task, wait
 from penstock.context import current_run
-from penstock.edges import resting, waiting_workers
+from penstock.edges import resting, stopped_loops, waiting_workers
 from penstock.errors import DeadlockError, WouldBlock
 from penstock.loops import LOOP_THREAD
 from penstock.runners import SequentialTaskRunner, ThreadPoolTaskRunner
@@ -244,6 +244,81 @@ def test_a_worker_that_calls_a_coroutine_does_what_that_waits_for(
 
     with Engine(runner=ThreadPoolTaskRunner(workers), history=None):
         assert main() == [[2, 21, 31], [3, 21, 31], [4, 21, 31]]
+
+
+@pytest.mark.parametrize("decorator", [task, flow])
+@pytest.mark.parametrize("calls", ["submits", "calls"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_do_what_the_loop_waits_for_that_they_wait_for(decorator: Any, calls: str, workers: int) -> None:
+    """A coroutine calls a function, which holds up the loop; what it waits for is queued behind the workers."""
+    begun, held = threading.Barrier(workers + 1), threading.Event()
+
+    @task
+    async def step(number: int) -> int:
+        return number
+
+    @task
+    def waits_for_a_coroutine(number: int) -> int:
+        begun.wait(10)
+        held.wait(10)
+        return step.submit(number).result() if calls == "submits" else step(number)  # type: ignore[return-value]
+
+    @decorator
+    def holds_up_the_loop() -> int:
+        futures = leaf.map([1, 2, 3])
+        held.set()
+        return sum(futures.result())
+
+    @task
+    async def coroutine() -> int:
+        begun.wait(10)
+        return holds_up_the_loop()  # type: ignore[no-any-return]
+
+    @flow(timeout_seconds=20)
+    def main() -> tuple[int, list[int]]:
+        waiting = waits_for_a_coroutine.map(range(workers))
+        return coroutine.submit().result(), waiting.result()
+
+    with Engine(runner=ThreadPoolTaskRunner(workers), history=None):
+        assert main() == (9, list(range(workers)))
+
+
+@pytest.mark.parametrize("first", ["the worker", "the function"])
+def test_a_circle_over_a_loop_that_is_held_up_is_told(first: str) -> None:
+    """A coroutine calls a function that waits for a worker, which waits for a coroutine of the same loop."""
+    held = threading.Event()
+    worker: list[Any] = []
+
+    @task
+    async def step() -> None: ...
+
+    @task
+    def waits_for_a_coroutine() -> None:
+        held.wait(10)
+        future = step.submit()
+        if first == "the function":
+            wait_until(lambda: bool(stopped_loops), "the function to wait")
+        future.result()
+
+    @task
+    def holds_up_the_loop() -> None:
+        held.set()
+        if first == "the worker":
+            wait_until(lambda: worker[0].run.waiting_on is not None, "the worker to wait")
+        worker[0].result()
+
+    @task
+    async def coroutine() -> None:
+        holds_up_the_loop()
+
+    @flow(timeout_seconds=20)
+    def main() -> list[BaseException | None]:
+        worker.append(waits_for_a_coroutine.submit())
+        return [coroutine.submit().exception(), worker[0].exception()]
+
+    with Engine(runner=ThreadPoolTaskRunner(1), history=None):
+        errors = main()
+    assert any(isinstance(error, DeadlockError) for error in errors), errors
 
 
 def test_a_flow_may_wait_on_several_threads() -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from penstock import Engine, as_completed, flow, task
 from penstock.cache_policies import INPUTS, NO_CACHE
+from penstock.errors import DeadlockError
 from penstock.runners import ThreadPoolTaskRunner
 
 WAYS = ("each", "backwards", "map", "completed", "call")
@@ -95,7 +96,7 @@ class Program:
 
     def _call(self, at: int) -> int:
         called = self.task(at)
-        value: int = called.submit(at).result() if self.nodes[at].is_async else called(at)
+        value: int = called(at)
         return value
 
     async def _async(self, at: int) -> int:
@@ -110,7 +111,7 @@ class Program:
 
     async def _await(self, at: int) -> int:
         called = self.task(at)
-        value: int = await (called(at) if self.nodes[at].is_async else called.submit(at))
+        value: int = (await called(at)) if self.nodes[at].is_async else called(at)
         return value
 
 
@@ -119,6 +120,8 @@ class Program:
 @given(nodes=programs())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_program_gives_what_plain_functions_would(nodes: list[Node], workers: int, is_async: bool) -> None:
+    """Or is told that it waits for itself: a coroutine that calls a function stops its loop, and the function may want
+    the value of a cached call that another coroutine of that loop is making."""
     program = Program(nodes)
     order = [*reversed(range(len(nodes))), *range(len(nodes))]
 
@@ -131,6 +134,11 @@ def test_a_program_gives_what_plain_functions_would(nodes: list[Node], workers: 
         return [await future for future in [program.task(at).submit(at) for at in order]]
 
     with tempfile.TemporaryDirectory() as store, Engine(ThreadPoolTaskRunner(workers), results=store):
-        values = asyncio.run(main_on_loop()) if is_async else main()  # type: ignore[arg-type]
+        try:
+            values = asyncio.run(main_on_loop()) if is_async else main()  # type: ignore[arg-type]
+        except DeadlockError:
+            assert any(node.cached for node in nodes)
+            assert any(node.is_async and node.way == "call" for node in nodes)
+            return
     assert values == [expected(nodes)[at] for at in order]
     assert all(program.executed[at] == 1 for at, node in enumerate(nodes) if node.cached)
