@@ -51,6 +51,8 @@ _PATIENT = {
     "RAY_gcs_server_port_wait_time_s": str(_START),
     "RAY_agent_register_timeout_ms": str(_START * 1000),
     "RAY_worker_register_timeout_seconds": str(_START),
+    # Whoever has lost his head for that long is ended by Ray, this process included: we look after it (`ray_head`).
+    "RAY_gcs_rpc_server_reconnect_timeout_s": str(24 * 3600),
 }
 
 # One for the life of the process: Ray reads it once.

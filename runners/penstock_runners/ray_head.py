@@ -1,7 +1,8 @@
 """Whether Ray's head is still there: the process, GCS, that knows of all others.
 
 Ray ends every process that has lost its head for a minute, ours included, at once and with status 1: no ``finally``
-runs, no state is recorded. So somebody has to notice sooner, and leave Ray.
+runs, no state is recorded. A Ray of our own is told to wait a day, which somebody else's cluster, or a Ray that was
+imported before, is not. So somebody has to notice sooner, and leave Ray.
 """
 
 from __future__ import annotations
