@@ -45,16 +45,16 @@ stopped_loops: dict[asyncio.AbstractEventLoop, Run | None] = {}
 @contextmanager
 def holding_up(loop: asyncio.AbstractEventLoop, run: Run | None) -> Generator[None, None, None]:
     """Note that a loop does not turn while the block lasts, because a run waits in its thread."""
-    before = stopped_loops.get(loop)
+    stood, before = loop in stopped_loops, stopped_loops.get(loop)
     stopped_loops[loop] = run
     wake_workers()  # one may wait for something on this loop, and so from now on for what the run rests on
     try:
         yield
     finally:
-        if before is None:
-            del stopped_loops[loop]
-        else:
+        if stood:  # what a run does while it waits, a hook for example, may wait in its turn
             stopped_loops[loop] = before
+        else:
+            del stopped_loops[loop]
 
 
 def holder_of(loop: asyncio.AbstractEventLoop | None) -> Run | None:
