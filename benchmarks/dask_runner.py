@@ -57,6 +57,15 @@ def rows(small: bool) -> list[measure.Row]:
                 partial(map_all, many),
                 tasks=many,
             ),
+            # Ten times as many would take the bare client minutes, and more of each than these.
+            compare(
+                f"Dask runner, .map with auto batches, {10 * many:,}",
+                f"client.map + gather of {many:,}",
+                0.06,
+                lambda: 10 * bare_map(client, many),
+                partial(map_all, 10 * many),
+                tasks=10 * many,
+            ),
         ]
 
 

@@ -47,6 +47,14 @@ def rows(small: bool) -> list[measure.Row]:
                 partial(map_all, many),
                 tasks=many,
             ),
+            compare(
+                f"Ray runner, .map with auto batches, {10 * many:,}",
+                f"f.remote + ray.get of {many:,}",
+                0.1,
+                lambda: 10 * bare(many),
+                partial(map_all, 10 * many),
+                tasks=10 * many,
+            ),
         ]
 
 

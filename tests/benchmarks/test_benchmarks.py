@@ -43,8 +43,16 @@ PATHS = {
         "process runner, .map with auto batches, 400",
         "process runner, .submit",
     ],
-    "dask_runner": ["Dask runner, .submit", "Dask runner, .map with auto batches"],
-    "ray_runner": ["Ray runner, .submit", "Ray runner, .map with auto batches"],
+    "dask_runner": [
+        "Dask runner, .submit",
+        "Dask runner, .map with auto batches, 200",
+        "Dask runner, .map with auto batches, 2,000",
+    ],
+    "ray_runner": [
+        "Ray runner, .submit",
+        "Ray runner, .map with auto batches, 200",
+        "Ray runner, .map with auto batches, 2,000",
+    ],
     "cpu": ["process runner, 20 x 1 ms", "process runner, 4 x 20 ms"],
     "batching": [f"process runner, auto, {shape}" for shape in ("100 x 0.01 ms", "50 x 1 ms", "2 x 50 ms")],
     "imports": ["import penstock, processor time", "import penstock, memory", "penstock version, processor time"],
