@@ -51,7 +51,7 @@ class Run:
         future: The handle that whoever submitted the run holds; None for a direct call.
         inputs: The futures and states found in the arguments or in ``wait_for``, each with whether it may fail.
         skipped_because_of: Those of them that kept the run from starting.
-        rests: What it rests on: None, a `waiting.resting`, or as the keys of a dictionary several.
+        rests: What it rests on: None, a `edges.resting`, or as the keys of a dictionary several.
         streaming: Whether the caller iterates over the run instead of waiting for its value.
         life: What the history knows of the run, if the engine records.
         seconds: How long the latest attempt's function took on its worker.
@@ -197,7 +197,7 @@ class Run:
 
     @property
     def rests_on(self) -> Sequence[Signal]:
-        """The signals without which nothing of the run can go on; see `waiting.resting`."""
+        """The signals without which nothing of the run can go on; see `edges.resting`."""
         rests = self.rests
         if rests is None:
             return ()

@@ -287,6 +287,7 @@ _ERRORS: Mapping[StateType, type[FailedRun] | type[CrashedRun] | type[CancelledR
 }
 
 
+# The same table for types as `States` have them, which are texts: equal to its keys, and of the same hash.
 _FOLLOWERS: Mapping[str | None, frozenset[StateType]] = dict[str | None, frozenset[StateType]](TRANSITIONS.items())
 
 

@@ -1,7 +1,7 @@
 """Time for tests: it stands still until a test moves it, or until nothing else can happen.
 
 When may virtual time jump? When every live run of the engines on this clock *rests*: all that it can do waits for
-other runs, or for a timer of this clock (`waiting.resting`). A run whose function computes, sleeps or talks to a
+other runs, or for a timer of this clock (`edges.resting`). A run whose function computes, sleeps or talks to a
 socket does not rest, so its work takes no virtual time, and no timer overtakes it. One look at many threads proves
 nothing, since one of them may wake another behind the looker's back; but a signal happens only once, so two looks that
 find every run at rest on the very same signals, none of which has happened, prove that nothing moved between them.
